@@ -1,0 +1,1 @@
+"""What the Detector runs: one file per recipe, each from good scans to point scores."""
