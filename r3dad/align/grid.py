@@ -1,0 +1,128 @@
+"""Look-up structures of the pose search: thinned clouds, rotation grids, nearest points by voxel and exactly."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def thin(points: Tensor, size: float) -> tuple[Tensor, Tensor]:
+    """Centroid of the points in each occupied voxel.
+
+    points: [N, 3]; size: edge of a voxel, same unit. Returns ([M, 3] float32, points per voxel [M] float32), in the order of the voxels in
+    space, so that an even stride through them is an even sample of the surface.
+    """
+    cell = ((points - points.amin(0)) / size).floor().long().clamp_(max=(1 << 20) - 1)
+    _, where, count = torch.unique(
+        (cell[:, 0] << 40) | (cell[:, 1] << 20) | cell[:, 2], return_inverse=True, return_counts=True
+    )
+    total = torch.zeros(len(count), 3, dtype=torch.float64, device=points.device)
+    total.index_add_(0, where, points.double())
+    return (total / count[:, None]).float(), count.float()
+
+
+def spread(points: Tensor, count: int) -> Tensor:
+    """At most `count` of the points [N, 3], by an even stride."""
+    if len(points) <= count:
+        return points
+    return points[(torch.arange(count, device=points.device) * len(points)) // count]
+
+
+def rotation_grid(count: int) -> Tensor:
+    """Nearly uniform rotations [count, 3, 3] float32: super-Fibonacci spiral (Alexa, CVPR 2022)."""
+    s = np.arange(count) + 0.5
+    a, b = 2 * np.pi * s / math.sqrt(2), 2 * np.pi * s / 1.533751168755204288
+    r, q = np.sqrt(s / count), np.sqrt(1 - s / count)
+    return quaternion_matrix(torch.from_numpy(np.stack([r * np.sin(a), r * np.cos(a), q * np.sin(b), q * np.cos(b)], 1))).float()
+
+
+def quaternion_matrix(q: Tensor) -> Tensor:
+    """Rotation matrices [..., 3, 3] of unit quaternions [..., 4] in the order x, y, z, w."""
+    x, y, z, w = q.unbind(-1)
+    rows = (
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    )  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def rotation_vector_matrix(v: Tensor) -> Tensor:
+    """Rotation matrices [..., 3, 3] of rotation vectors [..., 3] (radians)."""
+    angle = v.norm(dim=-1, keepdim=True)
+    axis = v / angle.clamp_min(1e-30)
+    return quaternion_matrix(torch.cat([axis * (angle / 2).sin(), (angle / 2).cos()], -1))
+
+
+def sphere(count: int) -> Tensor:
+    """Nearly uniform unit vectors [count, 3] float32: Fibonacci sphere."""
+    k = torch.arange(count, dtype=torch.float64) + 0.5
+    z, turn = 1 - 2 * k / count, k * math.pi * (3 - math.sqrt(5))
+    r = (1 - z * z).sqrt()
+    return torch.stack([r * turn.cos(), r * turn.sin(), z], 1).float()
+
+
+class Nearest:
+    """Exact nearest neighbours in a fixed cloud of reference points [R, 3]."""
+
+    def __init__(self, points: Tensor) -> None:
+        self.points, self._tree = points, None
+        if points.device.type == "cpu":
+            from scipy.spatial import cKDTree
+
+            self._tree = cKDTree(points.numpy())
+
+    def __call__(self, query: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """Distances and indices, both [..., k] (without the last axis for k = 1), of the points nearest to query [..., 3]."""
+        if self._tree is not None:
+            distance, index = self._tree.query(query.detach().numpy(), k=k)
+            return torch.from_numpy(np.asarray(distance)).to(query.dtype), torch.from_numpy(np.asarray(index, dtype=np.int64))
+        from r3dad import ops
+
+        flat = query.reshape(1, -1, 3).float()
+        squared, index = ops.knn(flat, self.points[None].float(), k)
+        shape = query.shape[:-1] if k == 1 else (*query.shape[:-1], k)
+        return squared.sqrt().reshape(shape).to(query.dtype), index.reshape(shape)
+
+
+def normals_of(points: Tensor, nearest: Nearest, k: int = 12) -> Tensor:
+    """Unit normals [N, 3], sign arbitrary: direction of least spread of the k nearest points."""
+    _, j = nearest(points, min(k, len(nearest.points)))
+    x = nearest.points[j].double()
+    x = x - x.mean(1, keepdim=True)
+    _, vectors = torch.linalg.eigh(x.transpose(1, 2) @ x)
+    return vectors[:, :, 0].to(points.dtype)
+
+
+class Grid:
+    """For each voxel of a box around a cloud: the index of the point nearest to its centre, and how far that is.
+
+    A look-up replaces a search. The nearest point of the centre is not always that of a query in the voxel: good enough to rank and to
+    approach poses, not to finish them.
+    """
+
+    def __init__(self, low: Tensor, cell: float, index: Tensor, distance: Tensor) -> None:
+        self.low, self.cell, self.index, self.distance = low, cell, index, distance
+        self._top = torch.tensor(index.shape, device=low.device) - 1
+        _, ny, nz = index.shape
+        self._stride = torch.tensor([ny * nz, nz, 1], device=low.device)
+
+    @classmethod
+    def build(cls, points: Tensor, nearest: Nearest, cells: int = 64, margin: float = 0.12) -> Grid:
+        """cells: along the longest side of the box; margin: the box reaches this far beyond the points."""
+        low = points.amin(0) - margin
+        span = points.amax(0) + margin - low
+        cell = float(span.max()) / cells
+        sides = [torch.arange(int(s), device=points.device) for s in (span / cell).ceil().tolist()]
+        centre = low + cell * (torch.stack(torch.meshgrid(*sides, indexing="ij"), -1) + 0.5)
+        distance, index = nearest(centre)
+        return cls(low, cell, index.int(), distance.float())
+
+    def voxel(self, query: Tensor) -> Tensor:
+        """Flat voxel number of points [..., 3]; outside the box the nearest voxel of its rim."""
+        cell = ((query - self.low) / self.cell).long()
+        cell = torch.minimum(cell.clamp_(min=0), self._top)
+        return (cell * self._stride).sum(-1)
