@@ -1,0 +1,160 @@
+"""The way in: ``Detector`` fits good scans, predicts scans, and is one file on disk."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r3dad import __version__, checkpoint
+from r3dad.errors import InputError
+from r3dad.scans import as_scan
+
+RECIPES = {"paper": "r3dad.recipes.paper:PaperRecipe"}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of a scan of M points, in the scan's own units and frame.
+
+    Attributes:
+        score: of the scan, higher is more anomalous.
+        is_defective: whether the score exceeds the model's threshold; None where no verdict is given (``note`` says why).
+        point_scores: [M] float32, higher is more anomalous.
+        displacement: [M, 3] from each point to its place on the good part.
+        reconstruction: [M, 3], points + displacement.
+        deviation: [M] signed distance along the good surface's normal (+ material, - missing), or None for a recipe without.
+        note: one line for the user, or empty.
+    """
+
+    score: float
+    is_defective: bool | None
+    point_scores: np.ndarray
+    displacement: np.ndarray
+    reconstruction: np.ndarray
+    deviation: np.ndarray | None = None
+    note: str = ""
+
+
+def _recipe(name: str) -> Any:
+    if name not in RECIPES:
+        raise InputError(f"recipe {name!r} is unknown: expected one of {', '.join(RECIPES)}")
+    module, _, cls = RECIPES[name].partition(":")
+    return getattr(importlib.import_module(module), cls)
+
+
+class Detector:
+    """Finds defects on scans of one part, given good scans of it.
+
+    Example:
+        >>> detector = Detector(recipe="paper", iterations=500).fit(["good1.ply", "good2.ply"])  # doctest: +SKIP
+        >>> detector.predict("part.ply").score  # doctest: +SKIP
+
+    Args:
+        recipe: one of ``RECIPES``.
+        device: ``"cpu"``, ``"cuda"``, or None for a GPU where there is one.
+        settings: of the recipe, e.g. of :class:`r3dad.config.PaperConfig`.
+
+    Raises:
+        InputError: the recipe is unknown.
+    """
+
+    def __init__(self, recipe: str = "paper", *, device: str | None = None, **settings: Any):
+        self._kind = _recipe(recipe)
+        self._device = device
+        self._settings = settings
+        self._fitted: Any = None
+
+    @property
+    def device(self) -> str:
+        """The device that the model runs on."""
+        import torch
+
+        return self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def recipe(self) -> Any:
+        """The fitted recipe.
+
+        Raises:
+            InputError: nothing is fitted yet.
+        """
+        if self._fitted is None:
+            raise InputError("the detector is not fitted: call fit(scans) or Detector.load(path) first")
+        return self._fitted
+
+    @property
+    def threshold(self) -> float:
+        """Score above which a scan is defective; from good scans and synthetic defects only."""
+        return self.recipe.threshold
+
+    def fit(
+        self,
+        scans: Iterable[Any],
+        *,
+        progress: Callable[[float, str], None] | None = None,
+        resume: str | Path | None = None,
+    ) -> Detector:
+        """Learn from good scans.
+
+        Args:
+            scans: paths, arrays or tensors [M, 3], Open3D or trimesh objects.
+            progress: called now and then with the share done and a few words.
+            resume: file that keeps the state of the training, so that an interrupted ``fit`` goes on from there.
+
+        Raises:
+            InputError: a scan cannot be read or used, there is none, or a setting is wrong.
+        """
+        clouds = [as_scan(scan).points for scan in scans]
+        if not clouds:
+            raise InputError("fit: expected at least one good scan, got none")
+        self._fitted = self._kind.fit(
+            clouds, device=self.device, progress=progress, resume=Path(resume) if resume else None, **self._settings
+        )
+        return self
+
+    def predict(self, scan: Any) -> Prediction:
+        """Score a scan: a path, array or tensor [M, 3], Open3D or trimesh object.
+
+        Raises:
+            InputError: the scan cannot be read or used.
+        """
+        recipe, points = self.recipe, as_scan(scan).points
+        result = recipe.predict(points)
+        return Prediction(
+            score=result.score,
+            is_defective=bool(result.score > recipe.threshold) if result.is_this_part else None,
+            point_scores=result.point_scores,
+            displacement=result.displacement,
+            reconstruction=points + result.displacement,
+            deviation=result.deviation,
+            note=result.note,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one ``.safetensors`` file, whole or not at all."""
+        tensors, settings = self.recipe.state()
+        checkpoint.save(
+            path, "model", tensors, {"recipe": self.recipe.name, "r3dad": __version__, "settings": settings}
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | None = None) -> Detector:
+        """Read a model that :meth:`save` wrote.
+
+        Raises:
+            InputError: the file is missing, damaged, of another kind or version.
+        """
+        tensors, header = checkpoint.load(path, "model")
+        detector = cls(header["recipe"], device=device)
+        try:
+            detector._fitted = detector._kind.from_state(tensors, header["settings"], detector.device)
+        except (KeyError, RuntimeError) as error:
+            raise InputError(
+                f"{path}: damaged model file ({str(error).splitlines()[0]}); fit the model again"
+            ) from None
+        return detector

@@ -1,0 +1,147 @@
+"""Training of the paper's models: data made on the device, the loop, and a state that resumes exactly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from r3dad import checkpoint, philox
+from r3dad.config import PaperConfig, to_json
+from r3dad.diffusion import Schedule, displacement_loss, shape_loss
+from r3dad.errors import InputError
+from r3dad.model import Autoencoder
+from r3dad.score import normalisation
+from r3dad.synth.patch_gen import patch_gen
+
+_NOISE, _PICK = 2, 3  # Philox streams; 0 is the reverse process's, 1 Patch-Gen's
+_SAVE_EVERY, _SHOW_EVERY = 30.0, 0.2  # seconds
+Progress = Callable[[float, str], None]
+
+
+class Batches:
+    """Clouds of N points drawn from the good scans: a uniform sample without replacement is a window of a random order.
+
+    Args:
+        scans: good scans [M_i, 3] float64, in their own units.
+    """
+
+    def __init__(self, scans: Sequence[Tensor], config: PaperConfig, device: torch.device):
+        self.config = config
+        self.device = device
+        self.clouds = []
+        for i, scan in enumerate(scans):
+            cloud = normalisation(scan).apply(scan)
+            order = torch.randperm(len(cloud), generator=torch.Generator().manual_seed(config.seed + i))
+            repeats = -(-config.points // len(cloud))  # a scan of fewer than N points is repeated to fill the batch
+            self.clouds.append(cloud[order].repeat(repeats, 1).to(device))
+
+    def draw(self, iteration: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """good, defective, noise [B, N, 3] and t [B] of an iteration; a function of seed and iteration alone."""
+        c = self.config
+        first = (c.seed << 32) + iteration * c.batch
+        seeds = torch.arange(first, first + c.batch, device=self.device)
+        pick = philox.uniform(seeds, 1, 0, _PICK)[:, 0].cpu()
+        which = (pick[:, 0] * len(self.clouds)).long().clamp(max=len(self.clouds) - 1).tolist()
+        points = torch.stack([self._window(i, float(at)) for i, at in zip(which, pick[:, 1])])
+        ratio = c.patch_ratio if c.model == "D" else 1 / c.points
+        scale = c.patch_scale if c.model == "D" else 0.0  # the other models see good clouds, rotated
+        good, defective, _ = patch_gen(points, seeds, ratio, scale, c.patch_draw)
+        t = (pick[:, 2] * c.steps).ceil().long().clamp(1, c.steps)
+        return good, defective, philox.normal(seeds, c.points, 0, _NOISE), t
+
+    def _window(self, which: int, at: float) -> Tensor:
+        cloud = self.clouds[which]
+        start = int(at * len(cloud)) % len(cloud)
+        part = cloud[start : start + self.config.points]
+        return torch.cat([part, cloud[: self.config.points - len(part)]])
+
+
+def train(
+    scans: Sequence[Tensor],
+    config: PaperConfig,
+    *,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+    resume: Path | None = None,
+) -> Autoencoder:
+    """Fit the paper's model to good scans (Alg. 2, or eq. 5 for models A and B); the last state is kept, nothing is selected.
+
+    Args:
+        scans: good scans [M_i, 3] float64.
+        progress: called now and then with the share done and the loss in words.
+        resume: where the training state is kept, from time to time and on interruption, and continued from if it is there.
+
+    Raises:
+        InputError: ``resume`` holds the state of a training with other settings.
+    """
+    device = torch.device(device)
+    torch.manual_seed(config.seed)  # the initial weights are the only draw that is not keyed by Philox
+    model = Autoencoder(config.latent, config.widths, config.conditioned).to(device)
+    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    schedule = Schedule(config.steps, config.beta_first, config.beta_last, config.flexibility)
+    batches = Batches(scans, config, device)
+    done = _restore(resume, model, optimiser, config) if resume and resume.exists() else 0
+    model.train()
+    saved = shown = time.monotonic()
+    try:
+        while done < config.iterations:
+            loss = _step(model, optimiser, schedule, batches, config, done)
+            done += 1
+            if progress and (time.monotonic() - shown > _SHOW_EVERY or done == config.iterations):
+                progress(done / config.iterations, f"loss {float(loss):.4f}")  # reading the loss waits for the device
+                shown = time.monotonic()
+            if resume and time.monotonic() - saved > _SAVE_EVERY:
+                _keep(resume, model, optimiser, config, done)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        if resume:
+            _keep(resume, model, optimiser, config, done)
+        raise
+    if resume:
+        resume.unlink(missing_ok=True)
+    return model.eval()
+
+
+def _step(model, optimiser, schedule: Schedule, batches: Batches, config: PaperConfig, iteration: int) -> Tensor:
+    good, defective, noise, t = batches.draw(iteration)
+    low = config.precision == "bfloat16"
+    with torch.autocast(good.device.type, torch.bfloat16, enabled=low):
+        latent = model.encode(defective)
+
+        def predict(x: Tensor, betas: Tensor) -> Tensor:
+            return model.decoder(x, betas, latent)
+
+        if config.displaces:
+            loss = displacement_loss(schedule, predict, good, defective, noise, t)
+        else:
+            loss = shape_loss(schedule, predict, good, noise, t)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+    optimiser.step()
+    return loss.detach()
+
+
+def _keep(path: Path, model, optimiser, config: PaperConfig, done: int) -> None:
+    tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
+    for i, state in optimiser.state_dict()["state"].items():
+        tensors.update({f"optimiser.{i}.{name}": t for name, t in state.items()})
+    checkpoint.save(path, "training", tensors, {"config": to_json(config), "iteration": done})
+
+
+def _restore(path: Path, model, optimiser, config: PaperConfig) -> int:
+    tensors, settings = checkpoint.load(path, "training")
+    if settings["config"] != to_json(config):
+        raise InputError(f"{path}: state of a training with other settings; delete it or give the same settings")
+    model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    return int(settings["iteration"])
