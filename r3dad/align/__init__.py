@@ -6,6 +6,6 @@ with a little bending.
 
 from r3dad.align.fit import fit_affine, fit_quadratic, fit_rigid
 from r3dad.align.frame import Frame, Pose
-from r3dad.align.grid import Nearest
+from r3dad.align.cloud import Nearest
 
 __all__ = ["Frame", "Nearest", "Pose", "fit_affine", "fit_quadratic", "fit_rigid"]

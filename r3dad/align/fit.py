@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from r3dad.align.grid import Nearest, rotation_vector_matrix, spread
+from r3dad.align.cloud import Nearest, rotation_vector_matrix, spread
 
 SIGMAS = 3.0  # a residual beyond so many standard deviations has no weight
 SIGMA_FLOOR = 2e-4  # of the surface's diagonal: below it, residuals are taken for noise
@@ -35,16 +35,16 @@ def compose(matrix: Tensor, points: Tensor) -> Tensor:
 def rigid_step(q: Tensor, normal: Tensor, weight: Tensor, residual: Tensor) -> Tensor:
     """One Gauss-Newton step of a rigid motion: [B, 4, 4] float64, to be applied on the left.
 
-    q, normal: [B, N, 3]; weight, residual: [B, N], residual = (q - p).n. The ridge keeps a direction in which nothing holds the cloud
-    (the plane of a sheet) where it is.
+    q, normal: [B, 3, N] (coordinates first); weight, residual: [B, N], residual = (q - p).n. The ridge keeps a direction in which nothing
+    holds the cloud (the plane of a sheet) where it is.
     """
-    centre = q.mean(1, keepdim=True)
-    rows = torch.cat([torch.linalg.cross(q - centre, normal), normal], -1)
+    centre = q.mean(2, keepdim=True)
+    rows = torch.cat([torch.linalg.cross(q - centre, normal, dim=1), normal], 1).transpose(1, 2)
     x = solve(rows, weight, residual, torch.full((6,), 1e-6, device=q.device))
     step = torch.eye(4, dtype=torch.float64, device=q.device).repeat(len(q), 1, 1)
     step[:, :3, :3] = rotation_vector_matrix(x[:, :3])
-    c = centre[:, 0].double()
-    step[:, :3, 3] = c + x[:, 3:] - (step[:, :3, :3] @ c[..., None])[..., 0]
+    c = centre.double()
+    step[:, :3, 3:] = c + x[:, 3:, None] - step[:, :3, :3] @ c
     return step
 
 
@@ -103,7 +103,7 @@ def fit_rigid(
     for _ in range(steps):
         residual, weight, normal = target.residuals(q)
         unit = target.scale
-        step = rigid_step((q - target.centre) / unit, normal, weight, residual / unit)
+        step = rigid_step(((q - target.centre) / unit).transpose(1, 2), normal.transpose(1, 2), weight, residual / unit)
         rotation = step[:, :3, :3]
         step[:, :3, 3] = unit * step[:, :3, 3] + target.centre - (rotation @ target.centre[:, None])[..., 0]
         matrix = step @ matrix

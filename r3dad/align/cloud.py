@@ -1,4 +1,4 @@
-"""Look-up structures of the pose search: thinned clouds, rotation grids, nearest points by voxel and exactly."""
+"""Thinned clouds, nearly uniform rotations and directions, exact nearest points, normals."""
 
 from __future__ import annotations
 
@@ -95,34 +95,3 @@ def normals_of(points: Tensor, nearest: Nearest, k: int = 12) -> Tensor:
     x = x - x.mean(1, keepdim=True)
     _, vectors = torch.linalg.eigh(x.transpose(1, 2) @ x)
     return vectors[:, :, 0].to(points.dtype)
-
-
-class Grid:
-    """For each voxel of a box around a cloud: the index of the point nearest to its centre, and how far that is.
-
-    A look-up replaces a search. The nearest point of the centre is not always that of a query in the voxel: good enough to rank and to
-    approach poses, not to finish them.
-    """
-
-    def __init__(self, low: Tensor, cell: float, index: Tensor, distance: Tensor) -> None:
-        self.low, self.cell, self.index, self.distance = low, cell, index, distance
-        self._top = torch.tensor(index.shape, device=low.device) - 1
-        _, ny, nz = index.shape
-        self._stride = torch.tensor([ny * nz, nz, 1], device=low.device)
-
-    @classmethod
-    def build(cls, points: Tensor, nearest: Nearest, cells: int = 64, margin: float = 0.12) -> Grid:
-        """cells: along the longest side of the box; margin: the box reaches this far beyond the points."""
-        low = points.amin(0) - margin
-        span = points.amax(0) + margin - low
-        cell = float(span.max()) / cells
-        sides = [torch.arange(int(s), device=points.device) for s in (span / cell).ceil().tolist()]
-        centre = low + cell * (torch.stack(torch.meshgrid(*sides, indexing="ij"), -1) + 0.5)
-        distance, index = nearest(centre)
-        return cls(low, cell, index.int(), distance.float())
-
-    def voxel(self, query: Tensor) -> Tensor:
-        """Flat voxel number of points [..., 3]; outside the box the nearest voxel of its rim."""
-        cell = ((query - self.low) / self.cell).long()
-        cell = torch.minimum(cell.clamp_(min=0), self._top)
-        return (cell * self._stride).sum(-1)

@@ -1,0 +1,153 @@
+"""Search for the rigid pose of a scan on a surface: rotation grid, robust refinement, turns about the principal axes.
+
+Lengths are shares of the diagonal of the part. Poses are [H, 4, 4] float64, from the scan's frame to the surface's.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from r3dad.align.cloud import rotation_grid, rotation_vector_matrix, sphere, spread, thin
+from r3dad.align.fit import rigid_step, tukey
+from r3dad.align.tables import COARSE, Tables
+
+FINE = 0.012  # voxel of the scan when poses are refined
+CAP = 0.02  # a distance counts at most this much when poses are ranked
+ROTATIONS = 1500
+VIEWS = 42
+ALIKE = 0.004  # poses are of one kind if one moves the other's surface onto itself within this mean distance
+STAGES = ((24, 150, (0.10, 0.08, 0.06)), (10, 400, (0.05, 0.04, 0.03)), (6, 800, (0.03, 0.02, 0.015)))  # keep, points, reaches
+
+
+def moved(poses: Tensor, points: Tensor) -> Tensor:
+    """Points [N, 3] under each pose: [H, 3, N] float32."""
+    return (poses[:, :3, :3].reshape(-1, 3).float() @ points.T).view(len(poses), 3, -1) + poses[:, :3, 3:].float()
+
+
+def cost(tables: Tables, poses: Tensor, points: Tensor, exact: bool = True) -> Tensor:
+    """Mean capped distance of the points [N, 3] to the surface: [H] float64."""
+    return tables.distance(moved(poses, points), exact).clamp_max(CAP).double().mean(1)
+
+
+class Search:
+    """The part of the search that depends on the surface alone."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        device = tables.points.device
+        self.rotations = rotation_grid(ROTATIONS).to(device)
+        middle = tables.coarse.mean(0)
+        # Where the centroid of a scan may lie: that of the whole part, or of what one sees of it from one side.
+        self.targets = torch.cat([middle[None], partial_centres(tables.coarse)])
+        _, vectors = torch.linalg.eigh(torch.cov((tables.coarse - middle).T.double()))
+        self.turns = turns_about(middle.double(), vectors.T, 1.5)
+
+    def __call__(self, points: Tensor) -> tuple[Tensor, float]:
+        """Best pose [4, 4] of a scan [N, 3] float32 in units of the part, and by how much its cost is below that of another kind."""
+        tables = self.tables
+        fine, _ = thin(points, FINE)
+        poses = self.hypotheses(*thin(points, COARSE))
+        for keep, count, reaches in STAGES:
+            sample = spread(fine, count)
+            for reach in reaches:
+                residual, across, normal = tables.pairs(q := moved(poses, sample))
+                weight = tukey(residual, reach) * (across < max(reach, 2 * tables.spacing))
+                poses = rigid_step(q, normal, weight, residual) @ poses
+            poses = distinct(poses, cost(tables, poses, sample, exact=False), keep)
+        sample = spread(fine, 1000)
+        poses = self.settle(poses, sample, 2)
+        best = poses[cost(tables, poses, sample).argmin()]
+        turned = self.turns @ best
+        turned = turned[cost(tables, turned, spread(fine, 300), exact=False).argsort(stable=True)[:8]]
+        poses = torch.cat([poses, self.settle(turned, sample, 2)])
+        value = cost(tables, poses, sample)
+        leading = self.settle(poses[value.argsort(stable=True)[:2]], spread(fine, 3000), 3)
+        poses = torch.cat([leading, poses])
+        value = cost(tables, poses, sample)
+        best = leading[cost(tables, leading, spread(fine, 3000)).argmin()]
+        change = poses @ torch.linalg.inv(best)
+        other = cost(tables, change, spread(tables.coarse, 400)) > ALIKE
+        least = float(cost(tables, best[None], sample)[0])
+        return best, float(value[other].min()) / least - 1 if bool(other.any()) else math.inf
+
+    def hypotheses(self, coarse: Tensor, weight: Tensor, keep: int = 64) -> Tensor:
+        """The best of all rotations, each with several translations, on the distance field."""
+        solid = weight >= 0.25 * weight.median()  # voxels with hardly a point hold strays
+        coarse, weight = coarse[solid], weight[solid].clamp_max(float(weight.median()))
+        centre = (coarse * weight[:, None]).sum(0) / weight.sum()
+        coarse = coarse - centre
+        coarse = coarse[coarse.norm(dim=1) < 0.75]
+        targets = self.tables.field_cells(self.targets, 1)
+
+        def cells(rotations: Tensor, count: int) -> Tensor:
+            probe = spread(coarse, count)
+            return self.tables.field_cells((rotations.reshape(-1, 3) @ probe.T).view(-1, 3, len(probe)).permute(2, 0, 1), 2)
+
+        probe = cells(self.rotations, 60)
+        value = torch.stack([self.tables.field_sum(probe + t) for t in targets.tolist()], 1).flatten()
+        order = value.argsort(stable=True)[: 16 * keep]
+        r, t = order // len(targets), order % len(targets)
+        value = self.tables.field_sum(cells(self.rotations[r], 200) + targets[t])
+        order = value.argsort(stable=True)[:keep]
+        poses = torch.eye(4, dtype=torch.float64, device=coarse.device).repeat(len(order), 1, 1)
+        poses[:, :3, :3] = self.rotations[r[order]].double()
+        poses[:, :3, 3] = self.targets[t[order]].double() - poses[:, :3, :3] @ centre.double()
+        return poses
+
+    def settle(self, poses: Tensor, sample: Tensor, steps: int) -> Tensor:
+        """Robust fit with exact neighbours; the reach shrinks to the noise of each pose."""
+        for _ in range(steps):
+            residual, across, normal = self.tables.pairs(q := moved(poses, sample), exact=True)
+            near = across < 2 * self.tables.spacing
+            size = torch.where(near, residual.abs(), torch.nan).nanmedian(1, keepdim=True).values.nan_to_num(CAP)
+            weight = tukey(residual, (4.4 * size).clamp(1e-3, CAP)) * near
+            poses = rigid_step(q, normal, weight, residual) @ poses
+        return poses
+
+
+def turns_about(centre: Tensor, axes: Tensor, degrees: float) -> Tensor:
+    """All turns about three axes [3, 3] through a point, in steps: [T, 4, 4].
+
+    Teeth, spokes and knurls make nearly equal poses a few degrees apart. The few points that tell them apart are lost in a trimmed mean;
+    the capped one keeps them.
+    """
+    angle = torch.deg2rad(torch.arange(degrees, 360 - degrees / 2, degrees, dtype=torch.float64, device=centre.device))
+    turns = torch.eye(4, dtype=torch.float64, device=centre.device).repeat(3 * len(angle), 1, 1)
+    turns[:, :3, :3] = rotation_vector_matrix((axes[:, None] * angle[None, :, None]).flatten(0, 1))
+    turns[:, :3, 3] = centre - turns[:, :3, :3] @ centre
+    return turns
+
+
+def distinct(poses: Tensor, value: Tensor, keep: int, apart: float = 0.02) -> Tensor:
+    """The best `keep` poses, best first, no two of which put the part nearly in the same place."""
+    order = value.argsort(stable=True)
+    corners = torch.eye(3, dtype=torch.float64, device=poses.device) / 2
+    places = poses[order, :3, :3] @ corners + poses[order, :3, 3:]
+    near = (places[:, None] - places[None]).square().sum(2).amax(-1).cpu().numpy() < apart**2
+    chosen: list[int] = []
+    for i in range(len(near)):
+        if len(chosen) < keep and not near[i, chosen].any():
+            chosen.append(i)
+    return poses[order[chosen]]
+
+
+def partial_centres(points: Tensor, cell: float = 0.04) -> Tensor:
+    """Centroids [V, 3] of what is left of a cloud [N, 3] if it is seen from one side, or cut in half, for many directions."""
+    centres = []
+    for view in sphere(VIEWS).to(points.device):
+        depth = points @ view
+        a = torch.linalg.cross(view, torch.eye(3, device=points.device)[view.abs().argmin()])
+        b = torch.linalg.cross(view, a / a.norm())
+        pixel = ((torch.stack([points @ a / a.norm(), points @ b], 1) + 2) / cell).long()
+        _, where = torch.unique(pixel[:, 0] * 4096 + pixel[:, 1], return_inverse=True)
+        front = torch.full((int(where.max()) + 1,), -math.inf, device=points.device).scatter_reduce_(0, where, depth, "amax")
+        centres.append(points[depth > front[where] - 1.5 * cell].mean(0))
+        centres.append(points[depth > depth.median()].mean(0))
+    chosen: list[Tensor] = []
+    for c in centres:
+        if all(float((c - k).norm()) > 0.03 for k in chosen):
+            chosen.append(c)
+    return torch.stack(chosen)

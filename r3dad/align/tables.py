@@ -1,0 +1,87 @@
+"""Tables that answer "how far is the surface from here" by look-up, for many poses at once.
+
+Coordinates come first (points as [H, 3, N]): component by component a look-up runs several times faster than row by row.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from r3dad.align.cloud import Nearest, spread, thin
+
+COARSE = 0.03  # voxel of the coarse copy of the surface
+FIELD_SIDE = 128  # cells of the distance field per axis, over -1.1 to 1.1
+FIELD_CELL = 2.2 / FIELD_SIDE
+FIELD_CAP = 0.08
+
+
+class Tables:
+    """A surface in units of its diagonal, with its middle at the origin, and look-up tables about it."""
+
+    def __init__(self, points: Tensor, normals: Tensor, index: Tensor | None = None) -> None:
+        """points, normals: [M, 3] float32; index: what an earlier object of the same surface has as `index`, to save the time."""
+        self.points, self.normals = points, normals
+        self.nearest = Nearest(points)
+        self.spacing = float(self.nearest(spread(points, 2000), 2)[0][:, 1].median())
+        self.coarse = thin(points, COARSE)[0]
+        self._columns = [c.contiguous() for c in torch.cat([points, normals], 1).T]
+        margin = FIELD_CAP + 0.02
+        self._low = (points.amin(0) - margin).tolist()
+        self._cell = float((points.amax(0) - points.amin(0)).max() + 2 * margin) / 80
+        sides = [int((h + margin - low) / self._cell) + 1 for h, low in zip(points.amax(0).tolist(), self._low)]
+        if index is None:
+            axes = [low + self._cell * (torch.arange(s, device=points.device) + 0.5) for s, low in zip(sides, self._low)]
+            index = self.nearest(torch.stack(torch.meshgrid(*axes, indexing="ij"), -1))[1].int()
+        self.index = index  # of the point nearest to the centre of each voxel of a box around the surface
+        self._flat = index.flatten()
+        self.field = self._make_field()
+
+    def _make_field(self) -> Tensor:
+        """Distance at the centres of a cube of cells, in 255ths of FIELD_CAP, flat [FIELD_SIDE^3] uint8."""
+        axis = (torch.arange(FIELD_SIDE, device=self.points.device) - FIELD_SIDE // 2) * FIELD_CELL
+        field = torch.full((FIELD_SIDE,) * 3, 255, dtype=torch.uint8, device=axis.device)
+        for k, x in enumerate(axis):
+            if not self._low[0] < float(x) < self._low[0] + self._cell * self.index.shape[0]:
+                continue
+            y, z = torch.meshgrid(axis, axis, indexing="ij")
+            q = torch.stack([x.expand_as(y), y, z])[None].flatten(2)
+            residual, across, _ = self.pairs(q)
+            field[k] = (torch.hypot(residual, across) * (255 / FIELD_CAP)).round().clamp_max(255).to(torch.uint8).view_as(y)
+        return field.flatten()
+
+    def field_cells(self, q: Tensor, dim: int) -> Tensor:
+        """Cell of the field as an int32, additive under shifts: cells(q + t) is about cells(q) + cells(t); `dim` holds x, y, z."""
+        cell = (q / FIELD_CELL).round().int()
+        x, y, z = cell.unbind(dim)
+        return (x * FIELD_SIDE + y) * FIELD_SIDE + z
+
+    def field_sum(self, cells: Tensor) -> Tensor:
+        """Sum over the first axis of the field at cells [P, H] (origin added here): [H] int32, in 255ths of FIELD_CAP."""
+        origin = (FIELD_SIDE // 2) * (FIELD_SIDE * FIELD_SIDE + FIELD_SIDE + 1)
+        flat = (cells + origin).clamp_(0, FIELD_SIDE**3 - 1).flatten()
+        return self.field.index_select(0, flat).view(cells.shape).sum(0, dtype=torch.int32)
+
+    def pairs(self, q: Tensor, exact: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """The surface near points q [H, 3, N]: residual along the normal [H, N], distance across it [H, N], normal [H, 3, N].
+
+        Not exact: against the point nearest to the centre of the voxel that a point falls into.
+        """
+        if exact:
+            j = self.nearest(q.transpose(1, 2))[1].flatten()
+        else:
+            cell = [
+                ((q[:, k] - self._low[k]) * (1 / self._cell)).clamp_(0, self.index.shape[k] - 1).int() for k in range(3)
+            ]
+            j = self._flat.index_select(0, ((cell[0] * self.index.shape[1] + cell[1]) * self.index.shape[2] + cell[2]).flatten())
+        shape = (q.shape[0], q.shape[2])
+        p, n = ([c.index_select(0, j).view(shape) for c in self._columns[k : k + 3]] for k in (0, 3))
+        x, y, z = q[:, 0] - p[0], q[:, 1] - p[1], q[:, 2] - p[2]
+        residual = x * n[0] + y * n[1] + z * n[2]
+        across = (x * x + y * y + z * z - residual * residual).clamp_min_(0).sqrt_()
+        return residual, across, torch.stack(n, 1)
+
+    def distance(self, q: Tensor, exact: bool = True) -> Tensor:
+        """Distance of points [H, 3, N] to the surface; across the normal a spacing of its points is free."""
+        residual, across, _ = self.pairs(q, exact)
+        return torch.hypot(residual, (across - self.spacing).clamp_min_(0))
