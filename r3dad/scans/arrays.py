@@ -62,6 +62,11 @@ def read_npz(path: Path, size: int) -> Raw:
 def _header(stream: BinaryIO, size: int) -> tuple[int, ...]:
     """Shape of the array that starts here, once its claimed size fits into the `size` bytes of the file."""
     version = np.lib.format.read_magic(stream)
+    if version != (1, 0):  # numpy allocates the length of the header unseen
+        at = stream.tell()
+        if int.from_bytes(stream.read(4), "little") > size:
+            raise Unreadable("its header claims to be longer than the file; the file is damaged, copy it again")
+        stream.seek(at)
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = reader(stream)
     if dtype.hasobject:

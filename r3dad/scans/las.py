@@ -31,7 +31,7 @@ def read_las(path: Path, size: int) -> Raw:
                 vlr = lazrs.LazVlr(head.vlrs.get("LasZipVlr")[0].record_data)
                 if vlr.item_size() != head.point_format.size:
                     raise Unreadable("the sizes of its points disagree; the file is damaged, copy or export it again")
-            parts = [np.array(points.xyz, dtype=np.float64) for points in reader.chunk_iterator(_CHUNK)]
+            parts = [np.column_stack([p.x, p.y, p.z]) for p in reader.chunk_iterator(_CHUNK)]
             count = sum(map(len, parts))
             if count != head.point_count:
                 raise Unreadable(f"its header claims {head.point_count:,} points, {count:,} are there; copy it again")

@@ -17,7 +17,7 @@ import numpy as np
 
 from r3dad.scans.scan import Raw, Unreadable
 
-DENSE_EDGE = 0.02
+DENSE_EDGE = 0.03
 DENSE_AREA = 0.95
 #: Points drawn from a mesh that is not dense.
 SAMPLED_POINTS = 30_000

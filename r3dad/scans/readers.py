@@ -181,8 +181,7 @@ def _raw(obj: Any, seed: int) -> Raw:
         tensor = obj.detach().cpu()
         return Raw((tensor.double() if tensor.is_floating_point() else tensor).numpy())
     if hasattr(obj, "vertices"):
-        faces = getattr(obj, "triangles", None)  # Open3D
-        faces = getattr(obj, "faces", None) if faces is None else faces  # trimesh
+        faces = obj.faces if hasattr(obj, "faces") else getattr(obj, "triangles", None)  # trimesh, else Open3D
         vertices = np.asarray(obj.vertices)
         return Raw(vertices) if faces is None else mesh_points(vertices, np.asarray(faces), seed=seed)
     if hasattr(obj, "points"):

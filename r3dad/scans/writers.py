@@ -64,7 +64,7 @@ def write_ply(
         rgb = np.asarray(colors)
         if rgb.shape != cloud.shape or rgb.dtype != np.uint8:
             raise InputError(
-                f"colors: expected uint8 of shape {list(cloud.shape)}, found {rgb.dtype} {list(rgb.shape)}"
+                f"colors: expected uint8 of shape {list(cloud.shape)}, found {rgb.dtype} {list(rgb.shape)}; convert"
             )
         columns += [(channel, "u1", rgb[:, i]) for i, channel in enumerate(("red", "green", "blue"))]
     for name, given in (scalars or {}).items():
@@ -75,7 +75,7 @@ def write_ply(
             )
         if values.shape != (len(cloud),) or values.dtype.kind not in "fiub":
             raise InputError(
-                f"scalars: expected {len(cloud)} numbers for {name!r}, found {values.dtype} {list(values.shape)}"
+                f"scalars: expected {len(cloud)} numbers for {name!r}, found {values.dtype} {list(values.shape)}; give one a point"
             )
         columns.append((name, {"f": "f4", "b": "u1"}.get(values.dtype.kind, "i4"), values))
     table = np.empty(len(cloud), dtype=[(name, "<" + kind) for name, kind, _ in columns])
