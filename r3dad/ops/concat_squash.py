@@ -87,12 +87,13 @@ def concat_squash(
         negative_slope: >= 0; 1 for a layer without activation.
 
     Returns:
-        [B, N, M]. Differentiable in the first five arguments.
+        [B, N, M], in the autocast dtype within an autocast region. Differentiable in the first five arguments.
 
     Raises:
         ValueError: a shape, dtype or slope is not as above.
     """
     op = "concat_squash"
+    x, weight, bias, gate, shift = _autocast(x, weight, bias, gate, shift)
     check.shape(op, "x", x, "[B, N, K]", None, None, None)
     check.shape(op, "weight", weight, f"[M, {x.shape[2]}]", None, x.shape[2])
     check.shape(op, "bias", bias, f"[{weight.shape[0]}]", weight.shape[0])
@@ -102,3 +103,11 @@ def concat_squash(
     if negative_slope < 0:
         raise ValueError(f"{op}: negative_slope must be >= 0, got {negative_slope}")
     return _concat_squash(x, weight, bias, gate, shift, float(negative_slope))
+
+
+def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Mixed precision as PyTorch's own linear layers have it: in an autocast region, products in its dtype."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
