@@ -60,3 +60,23 @@ def _check_claims(file: BinaryIO, size: int) -> None:
     most = max(_ALWAYS_ALLOWED, _POINTS_PER_BYTE * held) if packed else held // max(record, 1)
     if points > most:
         raise Unreadable(f"its header claims {points:,} points, {held:,} bytes of data cannot hold them; copy it again")
+    if packed:
+        _check_chunks(file, size, data_start, points)
+
+
+def _check_chunks(file: BinaryIO, size: int, data_start: int, points: int) -> None:
+    """Refuse a table of more chunks than points: lazrs allocates it unseen, and ends the process where it cannot.
+
+    The data of a LAZ file start with the place of the table (-1: it stands in the last 8 bytes); the table starts with
+    its version and the number of chunks.
+    """
+
+    def number(place: int, length: int) -> int:
+        file.seek(max(place, 0))
+        return int.from_bytes(file.read(length), "little", signed=True)
+
+    table = number(data_start, 8)
+    if table == -1:
+        table = number(size - 8, 8)
+    if not data_start + 8 <= table <= size - 8 or not 0 <= number(table + 4, 4) <= points:
+        raise Unreadable("its table of chunks does not fit into the file; the file is damaged or cut, copy it again")

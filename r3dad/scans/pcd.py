@@ -11,6 +11,7 @@ import numpy as np
 from r3dad.scans.scan import Raw, Unreadable
 
 _LONGEST_HEADER = 65536
+_MOST_LINES = 10  # with DATA, without comments: pypcd4 takes what follows for points
 _MOST_VALUES = 4096  # per point
 _LZF_RATIO = 90  # an LZF back-reference of 3 bytes stands for at most 264
 
@@ -82,4 +83,6 @@ def _header_lines(file: BinaryIO) -> list[str]:
         lines.append(line)
         if line.startswith("DATA"):
             return lines
+        if len(lines) == _MOST_LINES:
+            break
     raise Unreadable("expected a PCD header that ends with a line DATA, found none; export the scan again as PCD")
