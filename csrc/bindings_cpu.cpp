@@ -1,0 +1,54 @@
+// r3dad._cpu: addresses and sizes in, nothing of torch. The caller (kernels/compiled.py) checks and keeps the tensors alive.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+
+#include "common/philox.h"
+#include "cpu/dispatch.h"
+#include "cpu/ops.h"
+
+namespace py = pybind11;
+using namespace r3dad;
+
+namespace {
+
+template <class T>
+T* at(std::uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+py::dict build_info() {
+  py::dict info;
+  info["compiler"] = R3DAD_COMPILER;
+  info["flags"] = R3DAD_FLAGS;
+  info["isas"] = R3DAD_ISAS;
+  info["version"] = R3DAD_VERSION;
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cpu, m) {
+  m.doc() = "The operations of r3dad on the CPU.";
+  m.def("build_info", &build_info, "Compiler, flags and instruction sets of this build.");
+  m.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use.");
+  m.def("available_isas", &available_isas, "Instruction sets of this build and machine, weakest first.");
+  m.def("use_isa", &use_isa, py::arg("name"), "Use this instruction set from now on.");
+  m.def(
+      "philox_words",
+      [](uint32_t point, uint32_t step, uint32_t stream, uint64_t seed) {
+        const auto v = philox::words(point, step, stream, seed);
+        return py::make_tuple(v.w[0], v.w[1], v.w[2], v.w[3]);
+      },
+      "The four words of one Philox counter.");
+  m.def(
+      "knn",
+      [](std::uintptr_t query, std::uintptr_t reference, int64_t batch, int64_t queries, int64_t points, int k,
+         std::uintptr_t distances, std::uintptr_t indices, int threads) {
+        const py::gil_scoped_release release;
+        knn(at<const float>(query), at<const float>(reference), batch, queries, points, k, at<float>(distances),
+            at<int64_t>(indices), threads);
+      },
+      "query, reference, batch, queries, points, k, distances, indices, threads");
+}

@@ -1,0 +1,72 @@
+// What every instruction-set unit provides, behind one table of function pointers, and the plain structures passed to it.
+// This header is seen by instruction-set units: only types and declarations.
+#pragma once
+#include <cstdint>
+
+namespace r3dad {
+
+// ---- k nearest neighbours -------------------------------------------------------------------------------------------------------
+
+enum { kLeaf = 64 };  // reference points per block
+
+struct KnnScratch {
+  float* distance;       // [first_blocks * kLeaf]
+  float* minima;         // [groups], see knn_groups
+  float* candidate;      // [capacity + kLeaf + 16]
+  uint32_t* candidate_id;  // the same
+  uint32_t* rank;        // the same
+  int capacity;          // at least 4k
+};
+
+// The blocks that can hold a neighbour of the present query block, found by the tree (a baseline unit).
+struct KnnReach {
+  float reach;            // squared gap up to which blocks are listed
+  int count, padded;      // blocks listed; rounded up to 16
+  const uint32_t* block;  // [count]
+  const float* box;       // [6, padded]: lo and hi per axis
+  const uint32_t* first_id;  // [padded] smallest index in the block
+};
+
+struct KnnBlock {
+  const float* query;  // [3, stride] of the query block
+  const uint32_t* query_id;
+  int queries, stride, k;
+  const float* xyz;      // reference, [blocks, 3, kLeaf]
+  const uint32_t* ids;   // [blocks, kLeaf]
+  const uint32_t* first;  // the nearest blocks, computed for every query
+  int first_count;
+  // Lists every other block within `reach` of the query block.
+  const KnnReach* (*within)(void* context, float reach);
+  void* context;
+  float* distances;  // [Q, k]
+  int64_t* indices;
+};
+
+struct KnnBrute {
+  const float* query;  // [queries, 3]
+  int64_t queries;
+  const float* xyz;  // [3, padded], padded with infinity to a multiple of 64
+  int64_t points, padded;
+  int k;
+  float* distances;  // [queries, k]
+  int64_t* indices;
+};
+
+// Running minima kept per query; k of them bound the k-th distance from above.
+static constexpr int knn_groups(int k) { return k <= 32 ? 64 : (k + 31) / 32 * 64; }
+
+// Slow paths in a baseline unit: the k smallest of (distance, index) to the front; sorted when `sorted`.
+void knn_select(float* distance, uint32_t* id, int count, int k, bool sorted);
+
+struct Kernels {
+  const char* name;
+  void (*knn_block)(const KnnBlock&, const KnnScratch&);
+  void (*knn_brute)(const KnnBrute&, const KnnScratch&);
+};
+
+const Kernels* kernels_base();
+const Kernels* kernels_avx2();
+const Kernels* kernels_avx512();
+const Kernels* kernels_avx512bf16();
+
+}  // namespace r3dad

@@ -1,0 +1,175 @@
+// Work items of the neighbour search: k-d blocks of queries against the reference's tree, or brute force for a few queries.
+#include "ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "dispatch.h"
+#include "kdtree.h"
+#include "memory.h"
+#include "parallel.h"
+
+namespace r3dad {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+class Scratch {
+ public:
+  Scratch(int64_t distances, int k)
+      : capacity_(std::max(4 * k, 512)),
+        distance_(distances),
+        minima_(knn_groups(k)),
+        candidate_(room()),
+        id_(room()),
+        rank_(room()) {}
+  KnnScratch view() const { return {distance_.get(), minima_.get(), candidate_.get(), id_.get(), rank_.get(), capacity_}; }
+
+ private:
+  std::size_t room() const { return capacity_ + 2 * kLeaf; }
+  int capacity_;
+  Buffer<float> distance_, minima_, candidate_;
+  Buffer<uint32_t> id_, rank_;
+};
+
+// The blocks near one query block, listed again with a wider reach when a query needs it.
+class Neighbourhood {
+ public:
+  explicit Neighbourhood(const KdTree& tree) : tree_(tree) {}
+
+  void start(const Box& box, int wanted) {
+    box_ = box;
+    nearest_blocks(tree_, box, wanted, first_);
+  }
+  const std::vector<uint32_t>& first() const { return first_; }
+
+  static const KnnReach* within(void* self, float reach) { return static_cast<Neighbourhood*>(self)->list(reach); }
+
+ private:
+  const KnnReach* list(float reach) {
+    // Some room for the other queries of the block, so that the list is rarely made twice.
+    reach *= 1.5f;
+    blocks_within(tree_, box_, reach, block_, node_);
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < block_.size(); ++i)
+      if (std::find(first_.begin(), first_.end(), block_[i]) == first_.end()) {
+        block_[count] = block_[i];
+        node_[count++] = node_[i];
+      }
+    const std::size_t padded = (count + 15) / 16 * 16;
+    boxes_.assign(6 * padded, 0.0f);
+    first_id_.assign(padded, 0);
+    for (std::size_t i = 0; i < count; ++i) {
+      const Node& node = tree_.nodes[node_[i]];
+      for (int d = 0; d < 3; ++d) {
+        boxes_[d * padded + i] = node.box.lo[d];
+        boxes_[(3 + d) * padded + i] = node.box.hi[d];
+      }
+      first_id_[i] = node.first_id;
+    }
+    result_ = {reach, static_cast<int>(count), static_cast<int>(padded), block_.data(), boxes_.data(), first_id_.data()};
+    return &result_;
+  }
+
+  const KdTree& tree_;
+  Box box_{};
+  std::vector<uint32_t> first_, block_, node_, first_id_;
+  std::vector<float> boxes_;
+  KnnReach result_{};
+};
+
+Box box_of(const float* xyz, int stride, int count) {
+  Box box{{kInf, kInf, kInf}, {-kInf, -kInf, -kInf}};
+  for (int d = 0; d < 3; ++d)
+    for (int i = 0; i < count; ++i) {
+      box.lo[d] = std::min(box.lo[d], xyz[d * stride + i]);
+      box.hi[d] = std::max(box.hi[d], xyz[d * stride + i]);
+    }
+  return box;
+}
+
+void brute(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t points, int k, float* distances,
+           int64_t* indices, int threads) {
+  const int64_t padded = (points + kLeaf - 1) / kLeaf * kLeaf;
+  constexpr int64_t kChunk = 64;
+  const int64_t chunks = (queries + kChunk - 1) / kChunk;
+  struct Worker {
+    Scratch scratch;
+    Buffer<float> xyz;
+    int64_t cloud = -1;
+  };
+  std::vector<Worker> pool;
+  for (int i = 0; i < workers(batch * chunks, threads); ++i) pool.push_back({Scratch(padded, k), Buffer<float>(3 * padded)});
+  parallel_for(batch * chunks, threads, [&](int64_t item, int worker) {
+    Worker& own = pool[worker];
+    const int64_t cloud = item / chunks, first = item % chunks * kChunk;
+    if (own.cloud != cloud) {
+      const float* p = reference + cloud * points * 3;
+      for (int d = 0; d < 3; ++d) {
+        float* row = own.xyz.get() + d * padded;
+        for (int64_t i = 0; i < points; ++i) row[i] = p[3 * i + d];
+        std::fill(row + points, row + padded, kInf);
+      }
+      own.cloud = cloud;
+    }
+    const int64_t row = cloud * queries + first;
+    kernels().knn_brute({query + row * 3, std::min(kChunk, queries - first), own.xyz.get(), points, padded, k,
+                         distances + row * k, indices + row * k},
+                        own.scratch.view());
+  });
+}
+
+}  // namespace
+
+void knn_select(float* distance, uint32_t* id, int count, int k, bool sorted) {
+  struct Pair {
+    float d;
+    uint32_t id;
+    bool operator<(const Pair& other) const { return d < other.d || (d == other.d && id < other.id); }
+  };
+  thread_local std::vector<Pair> pairs;
+  pairs.resize(count);
+  for (int i = 0; i < count; ++i) pairs[i] = {distance[i], id[i]};
+  if (k < count) std::nth_element(pairs.begin(), pairs.begin() + k, pairs.end());
+  if (sorted) std::sort(pairs.begin(), pairs.begin() + k);
+  for (int i = 0; i < k; ++i) {
+    distance[i] = pairs[i].d;
+    id[i] = pairs[i].id;
+  }
+}
+
+void knn(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t points, int k, float* distances,
+         int64_t* indices, int threads) {
+  if (batch == 0 || queries == 0) return;
+  if (queries <= 64 || points <= 2 * kLeaf) return brute(query, reference, batch, queries, points, k, distances, indices, threads);
+  const bool self = query == reference && queries == points;
+  // Query blocks about as wide as the reference's.
+  const int leaf = self ? kLeaf : static_cast<int>(std::clamp<int64_t>(kLeaf * queries / points, 4, kLeaf));
+  const int inside = batch == 1 ? threads : 1;
+  std::vector<KdTree> trees(batch), query_trees(self ? 0 : batch);
+  parallel_for(batch, batch == 1 ? 1 : threads, [&](int64_t cloud, int) {
+    trees[cloud] = build_kdtree(reference + cloud * points * 3, points, kLeaf, inside);
+    if (!self) query_trees[cloud] = build_kdtree(query + cloud * queries * 3, queries, leaf, inside);
+  });
+  const std::vector<KdTree>& asking = self ? trees : query_trees;
+  const int64_t blocks = asking[0].blocks;
+  const int wanted = k <= 16 ? 3 : std::max(4, (6 * k + kLeaf - 1) / kLeaf);
+  std::vector<Scratch> scratch;
+  for (int i = 0; i < workers(batch * blocks, threads); ++i) scratch.emplace_back(static_cast<int64_t>(wanted) * kLeaf, k);
+  parallel_for(batch * blocks, threads, [&](int64_t item, int worker) {
+    const int64_t cloud = item / blocks, block = item % blocks;
+    const KdTree &from = asking[cloud], &tree = trees[cloud];
+    Neighbourhood near(tree);
+    const float* xyz = from.xyz.get() + block * 3 * leaf;
+    near.start(box_of(xyz, leaf, from.count(block)), wanted);
+    kernels().knn_block({xyz, from.ids.get() + block * leaf, from.count(block), leaf, k, tree.xyz.get(), tree.ids.get(),
+                         near.first().data(), static_cast<int>(near.first().size()), Neighbourhood::within, &near,
+                         distances + cloud * queries * k, indices + cloud * queries * k},
+                        scratch[worker].view());
+  });
+}
+
+}  // namespace r3dad

@@ -1,0 +1,11 @@
+// The C++ face of the operations on the CPU: raw pointers and sizes, C-contiguous; definitions in r3dad/ops. No function keeps a pointer.
+#pragma once
+#include <cstdint>
+
+namespace r3dad {
+
+// query [batch, queries, 3], reference [batch, points, 3], finite; 1 <= k <= points. Out: [batch, queries, k].
+void knn(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t points, int k, float* distances,
+         int64_t* indices, int threads);
+
+}  // namespace r3dad
