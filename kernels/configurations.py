@@ -1,0 +1,55 @@
+"""Fixed launch configurations of the Triton kernels, per architecture: tile sizes, warps, pipeline stages. No tuning at run time.
+
+``TABLE`` is written by ``benchmarks/tune.py``; an architecture without a row of its own takes the newest older one.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Launch configuration: constexpr tile sizes by name, warps of a program, stages of the software pipeline."""
+
+    sizes: dict[str, int]
+    warps: int
+    stages: int
+
+
+TABLE: dict[tuple[str, str], dict[int, Configuration]] = {
+    ("reverse_diffusion", "bfloat16"): {
+        80: Configuration({"POINTS": 64, "CHUNK": 32, "SLICE_IN": 64, "SLICE_OUT": 64}, 8, 2),
+    },
+    ("reverse_diffusion", "float32"): {
+        80: Configuration({"POINTS": 32, "CHUNK": 16, "SLICE_IN": 32, "SLICE_OUT": 32}, 8, 2),
+    },
+}
+
+
+def of(kernel: str, precision: str, capability: int) -> Configuration:
+    """The row for an architecture (80, 90 ...): its own, or that of the newest older one."""
+    rows = TABLE[kernel, precision]
+    return rows[max((arch for arch in rows if arch <= capability), default=min(rows))]
+
+
+@functools.lru_cache(maxsize=16)
+def _capability(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 80  # the interpreter
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+def choose(kernel: str, precision: str, device: torch.device) -> Configuration:
+    """The configuration of a kernel on a device."""
+    return of(kernel, precision, _capability(device))
+
+
+def why_not_device(device: torch.device) -> str | None:
+    """Why a GPU is too old for the kernels, or None."""
+    capability = _capability(device)
+    return None if capability >= 80 else f"needs compute capability 8.0, got {capability / 10}"
