@@ -1,0 +1,53 @@
+"""One scan's result as the report takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from r3dad.errors import InputError
+
+
+@dataclass(frozen=True)
+class ReportItem:
+    """Result of one scan. M may be 0 (a scan without a result, explained by `note`).
+
+    points [M, 3] float64 in the scan's own units and frame; point_scores [M] float, higher is worse; score of the
+    whole scan; is_defective None where the model has no threshold. displacement [M, 3] leads from the scan to its
+    good shape (reconstruction = points + displacement); deviation [M] is signed along the normal in the report's unit
+    (+ material, - missing). label and labels [M] bool are the truth where it is known. note is one line for people;
+    seconds the time the scan took.
+
+    Raises InputError where shapes do not fit each other or values are not finite (score may be NaN where M is 0).
+    """
+
+    name: str
+    points: np.ndarray
+    point_scores: np.ndarray
+    score: float
+    is_defective: bool | None
+    displacement: np.ndarray | None = None
+    deviation: np.ndarray | None = None
+    label: bool | None = None
+    labels: np.ndarray | None = None
+    note: str = ""
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.points)
+        shapes = {
+            "points": (count, 3),
+            "point_scores": (count,),
+            "displacement": (count, 3),
+            "deviation": (count,),
+            "labels": (count,),
+        }
+        for field, shape in shapes.items():
+            values = getattr(self, field)
+            if values is None:
+                continue
+            if np.shape(values) != shape:
+                raise InputError(f"{self.name}: {field} must have shape {list(shape)}, found {list(np.shape(values))}")
+            if not np.isfinite(values).all():
+                raise InputError(f"{self.name}: {field} must be finite; drop such points before scoring")

@@ -1,0 +1,150 @@
+"""report.html: one file that loads nothing else. Names and notes are text: escaped in the table, `<` written as
+\\u003c in the data."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+import r3dad
+from r3dad.report.colours import Scale, deviation_map, heat_map
+
+_VERDICTS = {None: "no verdict", "good": "good", "defective": "defective"}
+_PAGE_FIELDS = (
+    "name",
+    "score",
+    "verdict",
+    "truth",
+    "points",
+    "points_above",
+    "seconds",
+    "note",
+    "ply",
+    "shown",
+    "corner",
+    "extent",
+    "spacing",
+    "deviation",
+    "labels",
+    "shift_scale",
+    "toward",
+    "histogram",
+)
+
+
+def page(
+    rows: Sequence[Mapping[str, Any]],
+    blocks: Sequence[bytes],
+    *,
+    title: str,
+    settings: Mapping[str, str],
+    threshold: float | None,
+    point_threshold: float | None,
+    unit: str,
+    scores: Scale,
+    histogram: Scale,
+    deviations: Scale,
+) -> bytes:
+    """The page as UTF-8. rows: one mapping per scan as `write_report` makes them; blocks: their points in base64 (b''
+    for none)."""
+    data = {
+        "unit": unit,
+        "threshold": threshold,
+        "point_threshold": point_threshold,
+        "scores": [scores.low, scores.high],
+        "histogram": [histogram.low, histogram.high],
+        "deviations": [deviations.low, deviations.high],
+        "colours": base64.b64encode(np.concatenate([heat_map(), deviation_map()]).tobytes()).decode(),
+        "scans": [{name: row[name] for name in _PAGE_FIELDS if name in row} for row in rows],
+    }
+    parts = {
+        "title": html.escape(title),
+        "summary": _summary(rows),
+        "settings": "".join(
+            f"<div><dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd></div>" for k, v in settings.items()
+        ),
+        "made": f"r3dad {html.escape(r3dad.__version__)}, {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
+        "columns": _columns(),
+        "rows": "\n".join(_table_row(i, row, threshold) for i, row in enumerate(rows)),
+        "data": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "style": _asset("page.css"),
+        "viewer": _asset("viewer.js"),
+        "script": _asset("page.js"),
+    }
+    before, after = (
+        re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], half).encode()
+        for half in _asset("page.html").split("{{points}}")
+    )
+    points = (
+        b'<script type="application/octet-stream" id="points-%d">%b</script>\n' % (i, b)
+        for i, b in enumerate(blocks)
+        if b
+    )
+    return b"".join([before, *points, after])
+
+
+def _asset(name: str) -> str:
+    return files("r3dad.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    count = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in _VERDICTS}
+    chips = [f"<li><b>{len(rows)}</b> scan{'s' * (len(rows) != 1)}</li>"]
+    chips += [
+        f'<li class="{v or "none"}"><b>{count[v]}</b> {_VERDICTS[v]}</li>'
+        for v in ("defective", "good", None)
+        if count[v]
+    ]
+    judged = [row for row in rows if row["truth"] and row["verdict"]]
+    if judged:
+        bad = [row for row in judged if row["truth"] == "defective"]
+        found = sum(row["verdict"] == "defective" for row in bad)
+        alarms = sum(row["verdict"] == "defective" and row["truth"] == "good" for row in judged)
+        chips.append(
+            f"<li>against the truth: {found} of {len(bad)} defective found, {alarms} false alarm{'s' * (alarms != 1)}</li>"
+        )
+    return "".join(chips)
+
+
+def _columns() -> str:
+    names = [("name", "Scan", ""), ("score", "Score", "number"), ("verdict", "Verdict", "")]
+    names += [("points", "Points", "number wide"), ("seconds", "Time", "number wide")]
+    return "".join(
+        f'<th scope="col" class="{kind}" aria-sort="none"><button data-key="{key}">{text}</button></th>'
+        for key, text, kind in names
+    )
+
+
+def _table_row(i: int, row: Mapping[str, Any], threshold: float | None) -> str:
+    score = row["score"]
+    bar = ""
+    if score is not None and threshold:
+        bar = f'<span class="bar" aria-hidden="true"><i style="width:{min(max(50 * score / threshold, 0), 100):.0f}%"></i></span>'
+    picture = (
+        f'<img src="{row["thumbnail"]}" alt="" width="84" height="63">'
+        if "thumbnail" in row
+        else '<span class="blank"></span>'
+    )
+    note = f"<small>{html.escape(row['note'])}</small>" if row["note"] else ""
+    verdict = row["verdict"] or "none"
+    mistaken = row["truth"] and row["verdict"] and row["truth"] != row["verdict"]
+    wrong = (
+        f'<small class="wrong">{"missed" if row["truth"] == "defective" else "false alarm"}</small>' if mistaken else ""
+    )
+    cells = [
+        f'<th scope="row"><button class="pick" data-scan="{i}">{picture}<span>{html.escape(row["name"])}{note}</span></button></th>',
+        f'<td class="number">{"" if score is None else f"{score:.4g}"}{bar}</td>',
+        f'<td><span class="badge {verdict}">{_VERDICTS[row["verdict"]]}</span>{wrong}</td>',
+    ]
+    seconds = row["seconds"]
+    cells.append(f'<td class="number wide">{row["points"]:,}</td>'.replace(",", "\u202f"))
+    cells.append(f'<td class="number wide">{"" if seconds is None else f"{seconds:.2f} s"}</td>')
+    return f'<tr data-scan="{i}" class="{verdict}">{"".join(cells)}</tr>'

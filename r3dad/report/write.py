@@ -1,0 +1,192 @@
+"""Everything a batch of results leaves on disk: scores.csv, one coloured PLY and one picture per scan, report.html."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import math
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from r3dad.errors import InputError
+from r3dad.report.colours import Scale, deviation_scale, heat_map, score_scales
+from r3dad.report.item import ReportItem
+from r3dad.report.pack import pack, thinned
+from r3dad.report.page import page
+from r3dad.report.spool import Spool
+from r3dad.report.thumbnail import DEFAULT_VIEW, best_view, render
+from r3dad.scans import write_atomic, write_ply
+
+POINTS_PER_SCAN = 200_000  # most points of one scan in the page
+POINTS_IN_PAGE = 1_500_000  # most points of all scans in the page: about 14 MB, 24 MB with deviation and displacement
+THUMBNAIL_POINTS = 60_000
+HISTOGRAM_BINS = 64  # four of the 256 levels each
+CSV_COLUMNS = (
+    "name",
+    "score",
+    "threshold",
+    "verdict",
+    "truth",
+    "points",
+    "points_above",
+    "point_score_max",
+    "seconds",
+    "note",
+    "ply",
+)
+
+
+def write_report(
+    out: Path,
+    items: Iterable[ReportItem],
+    *,
+    title: str,
+    settings: Mapping[str, str],
+    threshold: float | None,
+    point_threshold: float | None = None,
+    unit: str = "mm",
+) -> Path:
+    """Write `scores.csv`, `<name>.ply`, `thumbnails/<name>.png` and `report.html` into the folder `out`; returns the
+    path of the page.
+
+    items may be a generator: one is held in memory at a time, and all are parked in a temporary folder inside `out`
+    (about as large as the PLYs) until the colour scale of the whole batch is known. Every PLY holds all points with
+    heat colours and the property `scalar_anomaly_score` (and `scalar_deviation`, `scalar_label` where given). The
+    page holds at most POINTS_PER_SCAN points of a scan and POINTS_IN_PAGE in total. threshold is for the score of a
+    scan, point_threshold for those of its points (None: unknown); unit is that of coordinates and deviation. File
+    names are the items' names with characters that are unsafe in a file name replaced, and numbered where they would
+    meet. Every file is written whole or not at all, the page last.
+
+    Raises InputError: no items, items that do not fit together, a folder that cannot be written.
+    """
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        parked = tempfile.TemporaryDirectory(dir=out, prefix=".parked-")
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be written ({error.strerror or error}); choose a folder that you may write to"
+        ) from None
+    rows: list[dict[str, Any]] = []
+    blocks: list[bytes] = []
+    with parked as folder:
+        spool = Spool(Path(folder))
+        spool.fill(items)
+        if not len(spool):
+            raise InputError("report: no results to write; give at least one scan")
+        scores, spread = score_scales(spool.score_lows, spool.score_peaks, point_threshold)
+        deviations = deviation_scale(spool.deviation_peaks)
+        budget = min(POINTS_PER_SCAN, POINTS_IN_PAGE // len(spool))
+        taken: set[str] = set()
+        for item in spool.drain():
+            row = _row(item, point_threshold)
+            block = b""
+            if len(item.points):
+                file = _file_name(item.name, taken)
+                row["ply"] = f"{file}.ply"
+                colours = heat_map()[scores.levels(item.point_scores)]
+                write_ply(out / row["ply"], item.points, scalars=_scalars(item), colors=colours)
+                about, block, image = _shown(item, colours, scores, deviations, point_threshold, budget)
+                row |= about
+                row["histogram"] = np.bincount(spread.levels(item.point_scores) // 4, minlength=HISTOGRAM_BINS).tolist()
+                write_atomic(out / "thumbnails" / f"{file}.png", _encoded(image, "PNG", optimize=True))
+            rows.append(row)
+            blocks.append(block)
+    write_atomic(out / "scores.csv", _csv(rows, threshold))
+    html = page(
+        rows,
+        blocks,
+        title=title,
+        settings=settings,
+        threshold=threshold,
+        point_threshold=point_threshold,
+        unit=unit,
+        scores=scores,
+        histogram=spread,
+        deviations=deviations,
+    )
+    return write_atomic(out / "report.html", html)
+
+
+def _row(item: ReportItem, point_threshold: float | None) -> dict[str, Any]:
+    known = len(item.points) > 0
+    return {
+        "name": item.name,
+        "score": float(item.score) if math.isfinite(item.score) else None,
+        "verdict": None if item.is_defective is None else "defective" if item.is_defective else "good",
+        "truth": None if item.label is None else "defective" if item.label else "good",
+        "points": len(item.points),
+        "points_above": int((item.point_scores > point_threshold).sum()) if point_threshold is not None else None,
+        "point_score_max": float(item.point_scores.max()) if known else None,
+        "seconds": item.seconds,
+        "note": " ".join(item.note.split()),
+        "ply": None,
+        "shown": 0,
+    }
+
+
+def _shown(
+    item: ReportItem, colours: np.ndarray, scores: Scale, deviations: Scale, point_threshold: float | None, budget: int
+) -> tuple[dict[str, Any], bytes, Image.Image]:
+    """Description, base64 points and picture of one scan for the page."""
+    limit = point_threshold if point_threshold is not None else float(np.quantile(item.point_scores, 0.995))
+    hot = np.asarray(item.point_scores) > limit
+    keep = thinned(len(item.points), hot, budget)
+    about, block = pack(item, keep, scores, deviations)
+    few = thinned(len(item.points), hot, THUMBNAIL_POINTS)
+    points = np.asarray(item.points, float)[few]
+    view = best_view(points, hot[few]) if item.is_defective else DEFAULT_VIEW
+    image = render(points, colours[few], view)
+    about["toward"] = view
+    about["thumbnail"] = (
+        "data:image/webp;base64," + base64.b64encode(_encoded(image.resize((200, 150)), "WEBP", quality=80)).decode()
+    )
+    return about, block, image
+
+
+def _scalars(item: ReportItem) -> dict[str, np.ndarray]:
+    given = {"scalar_anomaly_score": item.point_scores, "scalar_deviation": item.deviation, "scalar_label": item.labels}
+    return {name: np.asarray(values) for name, values in given.items() if values is not None}
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _file_name(name: str, taken: set[str]) -> str:
+    """A name that is safe on every file system and not yet `taken` (compared without case, as some file systems do)."""
+    safe = re.sub(r"[^\w.()+=,@ -]", "_", name).strip(". ")[:120] or "scan"
+    free, number = safe, 2
+    while free.casefold() in taken:
+        free, number = f"{safe}-{number}", number + 1
+    taken.add(free.casefold())
+    return free
+
+
+def _csv(rows: list[dict[str, Any]], threshold: float | None) -> str:
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(CSV_COLUMNS)
+    for row in rows:
+        table.writerow([_cell((row | {"threshold": threshold})[column]) for column in CSV_COLUMNS])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return format(value, ".9g")
+    text = str(value)
+    return (
+        "'" + text if isinstance(value, str) and text[:1] in ("=", "+", "-", "@") else text
+    )  # no formulas in spreadsheets
