@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,8 +54,8 @@ def call(command: list[str], log: Path, what: str, env: dict[str, str]) -> None:
     with log.open("a") as out:
         code = subprocess.run(command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT).returncode
     if code:
-        errors = [line.strip() for line in log.read_text(errors="replace").splitlines() if "error" in line.lower()]
-        raise BuildError(f"{what} failed ({errors[0] if errors else f'exit code {code}'}; see {log})")
+        errors = re.findall(r".*(?:error:|Error at|No CMAKE).*", log.read_text(errors="replace"))
+        raise BuildError(f"{what} failed ({errors[0].strip() if errors else f'exit code {code}'}; see {log})")
 
 
 class CMakeBuild(build_ext):
