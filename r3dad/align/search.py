@@ -43,7 +43,11 @@ class Search:
         # Where the centroid of a scan may lie: that of the whole part, or of what one sees of it from one side.
         self.targets = torch.cat([middle[None], partial_centres(tables.coarse)])
         _, vectors = torch.linalg.eigh(torch.cov((tables.coarse - middle).T.double()))
-        self.turns = turns_about(middle.double(), vectors.T, 1.5)
+        middle = middle.double()
+        # Teeth, spokes and knurls make nearly equal poses a few degrees apart. The few points that tell them apart are lost in a trimmed
+        # mean; the capped one keeps them. Thin walls hold a pose a little off, one side of the scan on the wrong side of the wall.
+        self.turns = turns_about(middle, vectors.T, torch.arange(1.5, 359, 1.5))
+        self.nudges = torch.cat([turns_about(middle, vectors.T, torch.tensor([-3.0, 3.0])), shifts_along(vectors.T, 0.02)])
 
     def __call__(self, points: Tensor) -> tuple[Tensor, float]:
         """Best pose [4, 4] of a scan [N, 3] float32 in units of the part, and by how much its cost is below that of another kind."""
@@ -57,21 +61,19 @@ class Search:
                 weight = tukey(residual, reach) * (across < max(reach, 2 * tables.spacing))
                 poses = rigid_step(q, normal, weight, residual) @ poses
             poses = distinct(poses, cost(tables, poses, sample, exact=False), keep)
-        sample = spread(fine, 1000)
-        poses = self.settle(poses, sample, 2)
-        best = poses[cost(tables, poses, sample).argmin()]
+        sample, dense = spread(fine, 1000), spread(fine, 3000)
+        poses = self.settle(poses, sample, 3)
+        best = poses[cost(tables, poses, sample, exact=False).argmin()]
         turned = self.turns @ best
         turned = turned[cost(tables, turned, spread(fine, 300), exact=False).argsort(stable=True)[:8]]
-        poses = torch.cat([poses, self.settle(turned, sample, 2)])
-        value = cost(tables, poses, sample)
-        leading = self.settle(poses[value.argsort(stable=True)[:2]], spread(fine, 3000), 3)
-        poses = torch.cat([leading, poses])
-        value = cost(tables, poses, sample)
-        best = leading[cost(tables, leading, spread(fine, 3000)).argmin()]
-        change = poses @ torch.linalg.inv(best)
-        other = cost(tables, change, spread(tables.coarse, 400)) > ALIKE
-        least = float(cost(tables, best[None], sample)[0])
-        return best, float(value[other].min()) / least - 1 if bool(other.any()) else math.inf
+        poses = torch.cat([poses, self.settle(torch.cat([turned, self.nudges @ best]), sample, 4)])
+        poses = distinct(poses, cost(tables, poses, sample, exact=False), 8, apart=0.005)
+        poses = poses[cost(tables, poses, sample).argsort(stable=True)]
+        leading = self.settle(poses[:2], dense, 4, exact=True)
+        poses, value = torch.cat([leading, poses[2:]]), cost(tables, torch.cat([leading, poses[2:]]), sample)
+        best = leading[(final := cost(tables, leading, dense)).argmin()]
+        other = cost(tables, poses @ torch.linalg.inv(best), spread(tables.coarse, 400)) > ALIKE
+        return best, float(value[other].min() / final.min()) - 1 if bool(other.any()) else math.inf
 
     def hypotheses(self, coarse: Tensor, weight: Tensor, keep: int = 64) -> Tensor:
         """The best of all rotations, each with several translations, on the distance field."""
@@ -97,10 +99,10 @@ class Search:
         poses[:, :3, 3] = self.targets[t[order]].double() - poses[:, :3, :3] @ centre.double()
         return poses
 
-    def settle(self, poses: Tensor, sample: Tensor, steps: int) -> Tensor:
-        """Robust fit with exact neighbours; the reach shrinks to the noise of each pose."""
+    def settle(self, poses: Tensor, sample: Tensor, steps: int, exact: bool = False) -> Tensor:
+        """Robust fit; the reach shrinks to the noise of each pose."""
         for _ in range(steps):
-            residual, across, normal = self.tables.pairs(q := moved(poses, sample), exact=True)
+            residual, across, normal = self.tables.pairs(q := moved(poses, sample), exact)
             near = across < 2 * self.tables.spacing
             size = torch.where(near, residual.abs(), torch.nan).nanmedian(1, keepdim=True).values.nan_to_num(CAP)
             weight = tukey(residual, (4.4 * size).clamp(1e-3, CAP)) * near
@@ -108,17 +110,20 @@ class Search:
         return poses
 
 
-def turns_about(centre: Tensor, axes: Tensor, degrees: float) -> Tensor:
-    """All turns about three axes [3, 3] through a point, in steps: [T, 4, 4].
-
-    Teeth, spokes and knurls make nearly equal poses a few degrees apart. The few points that tell them apart are lost in a trimmed mean;
-    the capped one keeps them.
-    """
-    angle = torch.deg2rad(torch.arange(degrees, 360 - degrees / 2, degrees, dtype=torch.float64, device=centre.device))
+def turns_about(centre: Tensor, axes: Tensor, degrees: Tensor) -> Tensor:
+    """Turns by each angle [T] about each of three axes [3, 3] through a point: [3 T, 4, 4] float64."""
+    angle = torch.deg2rad(degrees.to(axes))
     turns = torch.eye(4, dtype=torch.float64, device=centre.device).repeat(3 * len(angle), 1, 1)
     turns[:, :3, :3] = rotation_vector_matrix((axes[:, None] * angle[None, :, None]).flatten(0, 1))
     turns[:, :3, 3] = centre - turns[:, :3, :3] @ centre
     return turns
+
+
+def shifts_along(axes: Tensor, length: float) -> Tensor:
+    """Shifts to both sides along each of three axes [3, 3]: [6, 4, 4] float64."""
+    shifts = torch.eye(4, dtype=torch.float64, device=axes.device).repeat(6, 1, 1)
+    shifts[:, :3, 3] = length * torch.cat([axes, -axes])
+    return shifts
 
 
 def distinct(poses: Tensor, value: Tensor, keep: int, apart: float = 0.02) -> Tensor:

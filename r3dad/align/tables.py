@@ -11,6 +11,7 @@ from torch import Tensor
 from r3dad.align.cloud import Nearest, spread, thin
 
 COARSE = 0.03  # voxel of the coarse copy of the surface
+INDEX_CELLS = 120  # voxels of the index along the longest side
 FIELD_SIDE = 128  # cells of the distance field per axis, over -1.1 to 1.1
 FIELD_CELL = 2.2 / FIELD_SIDE
 FIELD_CAP = 0.08
@@ -28,14 +29,31 @@ class Tables:
         self._columns = [c.contiguous() for c in torch.cat([points, normals], 1).T]
         margin = FIELD_CAP + 0.02
         self._low = (points.amin(0) - margin).tolist()
-        self._cell = float((points.amax(0) - points.amin(0)).max() + 2 * margin) / 80
+        self._cell = float((points.amax(0) - points.amin(0)).max() + 2 * margin) / INDEX_CELLS
         sides = [int((h + margin - low) / self._cell) + 1 for h, low in zip(points.amax(0).tolist(), self._low)]
         if index is None:
-            axes = [low + self._cell * (torch.arange(s, device=points.device) + 0.5) for s, low in zip(sides, self._low)]
-            index = self.nearest(torch.stack(torch.meshgrid(*axes, indexing="ij"), -1))[1].int()
+            index = self._make_index(sides)
         self.index = index  # of the point nearest to the centre of each voxel of a box around the surface
         self._flat = index.flatten()
         self.field = self._make_field()
+
+    def _make_index(self, sides: list[int]) -> Tensor:
+        """[X, Y, Z] int32, exact near the surface; far from it cells share the answer of the middle of a block of 3 x 3 x 3."""
+
+        def centres(stride: int) -> Tensor:
+            counts = [-(-s // stride) for s in sides]
+            axes = [
+                low + self._cell * (stride * torch.arange(n, device=self.points.device) + stride / 2)
+                for n, low in zip(counts, self._low)
+            ]
+            return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+
+        distance, index = self.nearest(centres(3))
+        for dim in range(3):
+            distance, index = (x.repeat_interleave(3, dim).narrow(dim, 0, sides[dim]) for x in (distance, index))
+        index, close = index.int(), distance < 4 * self._cell
+        index[close] = self.nearest(centres(1)[close])[1].int()
+        return index
 
     def _make_field(self) -> Tensor:
         """Distance at the centres of a cube of cells, in 255ths of FIELD_CAP, flat [FIELD_SIDE^3] uint8."""
