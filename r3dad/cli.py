@@ -92,42 +92,23 @@ def predict(
 ) -> None:
     """Score scans: a verdict per part, a heat map per point, a report."""
     from r3dad.detector import Detector
-    from r3dad.report import write_report
+    from r3dad.evaluate import predict_file
+    from r3dad.report import ReportItem, write_report
     from r3dad.scans import find_scans
 
     detector, files = Detector.load(model, device=device), find_scans(scans)
     with _bar("predict") as progress:
+
+        def items() -> Iterator[ReportItem]:
+            for i, file in enumerate(files):
+                progress(i / len(files), file.name)
+                yield predict_file(detector, file).report_item()
+            progress(1.0, "report")
+
         page = write_report(
-            out,
-            (_item(detector, file, progress, i / len(files)) for i, file in enumerate(files)),
-            title=model.stem,
-            settings=_described(detector, model),
-            threshold=detector.threshold,
+            out, items(), title=model.stem, settings=_described(detector, model), threshold=detector.threshold
         )
     console.print(f"{len(files)} scans. Report: {page}")
-
-
-def _item(detector: Any, file: Path, progress: Callable[[float, str], None], share: float, **truth: Any) -> Any:
-    from r3dad.report import ReportItem
-    from r3dad.scans import read_scan
-
-    progress(share, file.name)
-    started = time.perf_counter()
-    scan = read_scan(file)
-    found = detector.predict(scan)
-    dropped = f"{scan.dropped} points with NaN or inf dropped" if scan.dropped else ""
-    return ReportItem(
-        name=file.stem,
-        points=scan.points,
-        point_scores=found.point_scores,
-        score=found.score,
-        is_defective=found.is_defective,
-        displacement=found.displacement,
-        deviation=found.deviation,
-        note="; ".join(filter(None, (found.note, dropped))),
-        seconds=time.perf_counter() - started,
-        **truth,
-    )
 
 
 def _described(detector: Any, model: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""``r3dad evaluate``: fit and test every class of a data set; resumable class by class."""
+"""Running a detector over files: one scan, one class, a whole data set (``r3dad evaluate``, resumable class by class)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,87 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from r3dad import metrics
-from r3dad.detector import Detector
+from r3dad.detector import Detector, Prediction
 from r3dad.doctor import environment
 from r3dad.errors import InputError
-from r3dad.scans import DatasetClass, list_classes, read_scan, read_truth, write_atomic
+from r3dad.report import ReportItem
+from r3dad.scans import DatasetClass, LabelledScan, Scan, list_classes, read_scan, read_truth, write_atomic
 
 FIGURES = ("o_auroc", "p_auroc", "o_ap", "p_ap")
 Progress = Callable[[str, float, str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A scan, what the detector says of it, and the truth where it is known.
+
+    Attributes:
+        seconds: from file to scores. good: truth of the scan; labels: [M] bool, truth of its points.
+    """
+
+    scan: Scan
+    prediction: Prediction
+    seconds: float
+    good: bool | None = None
+    labels: np.ndarray | None = None
+
+    def report_item(self, name: str = "") -> ReportItem:
+        """The outcome as a row of a report."""
+        dropped = f"{self.scan.dropped} points with NaN or inf dropped" if self.scan.dropped else ""
+        p = self.prediction
+        return ReportItem(
+            name=name or self.scan.name,
+            points=self.scan.points,
+            point_scores=p.point_scores,
+            score=p.score,
+            is_defective=p.is_defective,
+            displacement=p.displacement,
+            deviation=p.deviation,
+            label=None if self.good is None else not self.good,
+            labels=self.labels,
+            note="; ".join(filter(None, (p.note, dropped))),
+            seconds=self.seconds,
+        )
+
+
+def predict_file(detector: Detector, file: Path, truth: LabelledScan | None = None) -> Outcome:
+    """Read and score one scan file.
+
+    Raises:
+        InputError: the scan or its truth cannot be read or used.
+    """
+    started = time.perf_counter()
+    scan = read_scan(file)
+    prediction = detector.predict(scan)
+    seconds = time.perf_counter() - started
+    if truth is None:
+        return Outcome(scan, prediction, seconds)
+    return Outcome(scan, prediction, seconds, truth.good, read_truth(truth, scan.points))
+
+
+def figures(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
+    """O- and P-figures and the median seconds per scan of outcomes with truth; the points of all scans are pooled."""
+    summary = metrics.summary(
+        [not o.good for o in outcomes],
+        [o.prediction.score for o in outcomes],
+        [o.labels for o in outcomes if o.labels is not None],
+        [o.prediction.point_scores for o in outcomes],
+    )
+    return {**summary, "seconds_per_scan": float(np.median([o.seconds for o in outcomes]))}
+
+
+def tabulated(classes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """``classes`` and their ``mean``, as ``results.json`` holds them."""
+    names = (*FIGURES, "seconds_per_scan")
+    return {"classes": classes, "mean": {name: _mean([c[name] for c in classes.values()]) for name in names}}
 
 
 def evaluate(
@@ -56,13 +123,7 @@ def evaluate(
             done[item.name] = _class(item, out, recipe, settings, config, device, progress)
         except InputError as error:
             skipped[item.name] = str(error)
-        results = {
-            "classes": done,
-            "mean": {figure: _mean([c[figure] for c in done.values()]) for figure in (*FIGURES, "seconds_per_scan")},
-            "config": config,
-            "environment": environment(),
-            "skipped": skipped,
-        }
+        results = {**tabulated(done), "config": config, "environment": environment(), "skipped": skipped}
         _write(out, results)
     if not done:
         raise InputError(f"{root}: no class could be run ({'; '.join(f'{n}: {why}' for n, why in skipped.items())})")
@@ -85,24 +146,19 @@ def _class(
             raise InputError(f"{kept}: results of other settings; give another --out or delete the folder")
         return found["figures"]
     detector, fit_seconds = _detector(item, out, recipe, settings, device, progress)
-    rows, labels, scores = [], [], []
+    outcomes = []
     for i, test in enumerate(item.test):
         if progress:
             progress(item.name, i / len(item.test), f"test {test.path.stem}")
-        started = time.perf_counter()
-        scan = read_scan(test.path)
-        prediction = detector.predict(scan)
-        seconds = time.perf_counter() - started
-        labels.append(read_truth(test, scan.points))
-        scores.append(prediction.point_scores)
-        rows.append({"file": test.path.name, "good": test.good, "score": prediction.score, "seconds": seconds})
-    figures = metrics.summary([not r["good"] for r in rows], [r["score"] for r in rows], labels, scores)
+        outcomes.append(predict_file(detector, test.path, test))
     result = {
-        **figures,
-        "seconds_per_scan": float(np.median([r["seconds"] for r in rows])),
+        **figures(outcomes),
         "seconds_to_fit": fit_seconds,
         "threshold": detector.threshold,
-        "scans": rows,
+        "scans": [
+            {"file": test.path.name, "good": test.good, "score": o.prediction.score, "seconds": o.seconds}
+            for test, o in zip(item.test, outcomes)
+        ],
     }
     write_atomic(kept, json.dumps({"config": config, "figures": result}, indent=1))
     return result
