@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from r3dad.scans.mesh import mesh_points, read_mesh
 from r3dad.scans.pcd import read_pcd
 from r3dad.scans.scan import Raw, Scan, Unreadable, checked
 from r3dad.scans.text import read_text
+
+for _library in ("trimesh", "laspy"):  # their tracebacks on damaged files are no answer to a user
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 _READERS: dict[str, Callable[..., Raw]] = {
     ".pcd": read_pcd,
@@ -68,7 +73,9 @@ def read_scan(path: str | os.PathLike[str], *, seed: int = 0) -> Scan:
                 f"expected {suffix[1:].upper()}, its content is {looks.upper()}; rename it to {file.stem}.{looks}"
             )
         reader = _READERS[suffix]
-        raw = reader(file, size, seed=seed) if reader is read_mesh else reader(file, size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the libraries' own; what matters is raised
+            raw = reader(file, size, seed=seed) if reader is read_mesh else reader(file, size)
         return checked(raw, file.stem, file)
     except Unreadable as error:
         raise InputError(f"{file}: {error}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -27,8 +26,7 @@ def read_table(path: Path, columns: Sequence[str]) -> np.ndarray:
     What follows `#` in a line is a comment. Raises Unreadable.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with open(path, encoding="utf-8-sig") as file:
             header, first, start = _first_lines(file)
             delimiter = ";" if ";" in first else "," if "," in first and "\t" not in first else None
             names = [_plain(field) for field in header.split(delimiter)]
