@@ -3,9 +3,11 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "common/philox.h"
 #include "cpu/dispatch.h"
+#include "cpu/kernels.h"
 #include "cpu/ops.h"
 
 namespace py = pybind11;
@@ -25,6 +27,25 @@ py::dict build_info() {
   info["isas"] = R3DAD_ISAS;
   info["version"] = R3DAD_VERSION;
   return info;
+}
+
+using Address = std::uintptr_t;
+
+void run_reverse(const std::vector<Address>& weights, const std::vector<Address>& biases, const std::vector<int>& widths,
+                 int steps, Address gate_time, Address shift_time, Address coefficients, float slope, int64_t batch, int64_t points,
+                 Address start, Address condition, Address gate_shape, Address shift_shape, Address seeds, bool half, Address out,
+                 int threads) {
+  const py::gil_scoped_release release;
+  std::vector<ReverseLayer> layers;
+  int64_t total = 0;
+  for (std::size_t l = 0; l < weights.size(); ++l) {
+    layers.push_back({widths[l], widths[l + 1], at<const float>(weights[l]), at<const float>(biases[l])});
+    total += widths[l + 1];
+  }
+  const ReverseNet net{static_cast<int>(layers.size()), steps, total, layers.data(), at<const float>(gate_time),
+                       at<const float>(shift_time), at<const float>(coefficients), slope};
+  reverse_diffusion(net, batch, points, at<const float>(start), at<const float>(condition), at<const float>(gate_shape),
+                    at<const float>(shift_shape), at<const int64_t>(seeds), half, at<float>(out), threads);
 }
 
 }  // namespace
@@ -51,4 +72,7 @@ PYBIND11_MODULE(_cpu, m) {
             at<int64_t>(indices), threads);
       },
       "query, reference, batch, queries, points, k, distances, indices, threads");
+  m.def("reverse_diffusion", &run_reverse,
+        "weights, biases, widths (input first), steps, gate_time, shift_time, coefficients, slope, batch, points, start, condition, "
+        "gate_shape, shift_shape, seeds, half, out, threads");
 }

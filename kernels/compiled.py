@@ -5,6 +5,7 @@ Results depend neither on the number of threads (``torch.get_num_threads()``) no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,7 +33,12 @@ def _knn_limits(query: Tensor, reference: Tensor, k: int) -> str | None:
     return None if _finite(query, reference) else "points are not all finite"
 
 
-_LIMITS = {"knn": _knn_limits}
+def _reverse_limits(*args: Any) -> str | None:
+    negative_slope = args[10]
+    return f"negative_slope={negative_slope} > 1" if negative_slope > 1 else None
+
+
+_LIMITS = {"knn": _knn_limits, "reverse_diffusion": _reverse_limits}
 
 
 def why_not(op: str, *args: Any) -> str | None:
@@ -61,3 +67,36 @@ def knn(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor]:
         *(distances.data_ptr(), indices.data_ptr(), torch.get_num_threads()),
     )
     return distances, indices
+
+
+def reverse_diffusion(
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    gate_time: Tensor,
+    gate_shape: Tensor,
+    shift_time: Tensor,
+    shift_shape: Tensor,
+    coefficients: Tensor,
+    start: Tensor,
+    seeds: Tensor,
+    condition: Tensor | None,
+    negative_slope: float,
+    precision: str,
+) -> Tensor:
+    """See :func:`r3dad.ops.reverse_diffusion`. ``bfloat16`` products need AVX512-BF16; elsewhere they are float32, which is closer."""
+    batch, points, _ = start.shape
+    # Kept in a list: a contiguous copy must outlive the call.
+    held = [t.contiguous() for t in (*weights, *biases, gate_time, shift_time, coefficients, start, gate_shape, shift_shape, seeds)]
+    condition = None if condition is None or condition.shape[2] == 0 else condition.contiguous()
+    out = torch.empty_like(held[2 * len(weights) + 3])
+    address = [t.data_ptr() for t in held]
+    layers = len(weights)
+    gate_time_at, shift_time_at, coefficients_at, *shape_at = address[2 * layers :]
+    start_at, gate_shape_at, shift_shape_at, seeds_at = shape_at
+    _cpu.reverse_diffusion(
+        *(address[:layers], address[layers : 2 * layers], [weights[0].shape[1], *(w.shape[0] for w in weights)]),
+        *(coefficients.shape[0], gate_time_at, shift_time_at, coefficients_at, negative_slope, batch, points),
+        *(start_at, 0 if condition is None else condition.data_ptr(), gate_shape_at, shift_shape_at, seeds_at),
+        *(precision == "bfloat16", out.data_ptr(), torch.get_num_threads()),
+    )
+    return out

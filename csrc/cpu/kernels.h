@@ -58,10 +58,71 @@ static constexpr int knn_groups(int k) { return k <= 32 ? 64 : (k + 31) / 32 * 6
 // Slow paths in a baseline unit: the k smallest of (distance, index) to the front; sorted when `sorted`.
 void knn_select(float* distance, uint32_t* id, int count, int k, bool sorted);
 
+// ---- reverse process ------------------------------------------------------------------------------------------------------------
+
+struct ReverseLayer {
+  int in, out;
+  const float *weight, *bias;  // [out, in], [out]
+};
+
+struct ReverseNet {
+  int layers, steps;
+  int64_t total;  // sum of all out
+  const ReverseLayer* layer;
+  const float *gate_time, *shift_time;  // [steps, total]
+  const float* coefficients;            // [steps, 3]
+  float slope;                          // at most 1
+};
+
+// Consecutive points of one cloud.
+struct ReverseTile {
+  int64_t first;
+  int points;
+  uint64_t seed;
+  const float *start, *condition;  // [points, 3], [points, layer[0].in - 3]
+  const float *gate_shape, *shift_shape;  // [total]
+  float* out;                             // [points, 3]
+};
+
+struct ReverseKernel {
+  int unit, most;  // rows of a register tile; points of the largest work item
+  int64_t (*packed_bytes)(const ReverseNet&);
+  void (*pack)(const ReverseNet&, int layer, char* packed);
+  int64_t (*scratch_bytes)(const ReverseNet&, int points);
+  void (*tile)(const ReverseNet&, const ReverseTile&, const char* packed, char* scratch);
+};
+
+// ---- encoder --------------------------------------------------------------------------------------------------------------------
+
+struct DenseLayer {
+  int in, out;
+  const float *weight, *bias;  // [out, in], [out]
+  float* packed;               // dense_packed(in, out) floats
+};
+
+struct EncodeTile {
+  const DenseLayer* layer;
+  int layers;
+  const float* points;  // [count, 3]
+  int64_t count;
+  float* maximum;  // [padded out of the last layer], of this tile alone
+};
+
+// ---- one concat-squash layer ----------------------------------------------------------------------------------------------------
+
+struct SquashTile {
+  int rows, in, out;
+  const float *x, *packed;  // [rows, in], panels of weight
+  const float *gate, *shift;  // [padded out], shift with the bias in it
+  float slope;
+  float* y;  // [rows, out]
+};
+
 struct Kernels {
   const char* name;
   void (*knn_block)(const KnnBlock&, const KnnScratch&);
   void (*knn_brute)(const KnnBrute&, const KnnScratch&);
+  ReverseKernel reverse_single, reverse_half;  // products of the hidden layers in float32, bfloat16 (float32 where there is none)
 };
 
 const Kernels* kernels_base();

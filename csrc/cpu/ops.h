@@ -8,4 +8,10 @@ namespace r3dad {
 void knn(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t points, int k, float* distances,
          int64_t* indices, int threads);
 
+struct ReverseNet;
+
+// start, out [batch, points, 3]; condition [batch, points, layer[0].in - 3]; gate_shape, shift_shape [batch, total]; seeds [batch].
+void reverse_diffusion(const ReverseNet& net, int64_t batch, int64_t points, const float* start, const float* condition,
+                       const float* gate_shape, const float* shift_shape, const int64_t* seeds, bool half, float* out, int threads);
+
 }  // namespace r3dad

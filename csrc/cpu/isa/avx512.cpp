@@ -3,9 +3,12 @@
 
 namespace r3dad {
 #include "knn.inc"
+#include "math.inc"
+#include "dense.inc"
+#include "reverse.inc"
 
 const Kernels* kernels_avx512() {
-  static constexpr Kernels kernels = {"avx512", knn_block, knn_brute};
+  static const Kernels kernels = {"avx512", knn_block, knn_brute, reverse_kernel<Single>(8 * MR), reverse_kernel<Single>(8 * MR)};
   return &kernels;
 }
 

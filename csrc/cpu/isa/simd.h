@@ -14,11 +14,11 @@
 namespace {
 
 #if defined(__AVX512F__)
-enum { VW = 16 };
+constexpr int VW = 16;
 #elif defined(__AVX2__)
-enum { VW = 8 };
+constexpr int VW = 8;
 #else
-enum { VW = 4 };
+constexpr int VW = 4;
 #endif
 typedef float V __attribute__((vector_size(VW * 4), may_alias));
 typedef uint32_t U __attribute__((vector_size(VW * 4), may_alias));
