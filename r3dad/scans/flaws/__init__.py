@@ -1,0 +1,1 @@
+"""Kinds of defects, each a function (part, depth in mm, random stream) -> Defect."""
