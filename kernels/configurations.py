@@ -9,6 +9,7 @@ import functools
 from dataclasses import dataclass
 
 import torch
+import triton
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,35 @@ TABLE: dict[tuple[str, str], dict[int, Configuration]] = {
         80: Configuration({"POINTS": 64, "CHUNK": 32, "SLICE_IN": 64, "SLICE_OUT": 64}, 8, 2),
     },
     ("reverse_diffusion", "float32"): {
-        80: Configuration({"POINTS": 32, "CHUNK": 16, "SLICE_IN": 32, "SLICE_OUT": 32}, 8, 2),
+        80: Configuration({"POINTS": 32, "CHUNK": 32, "SLICE_IN": 32, "SLICE_OUT": 32}, 8, 2),
+    },
+    ("layer_forward", "bfloat16"): {
+        80: Configuration({"POINTS": 64, "OUT": 128, "IN": 64}, 8, 3),
+    },
+    ("layer_forward", "float32"): {
+        80: Configuration({"POINTS": 64, "OUT": 64, "IN": 32}, 8, 3),
+    },
+    ("layer_backward_input", "bfloat16"): {
+        80: Configuration({"POINTS": 64, "OUT": 128, "IN": 64}, 8, 3),
+    },
+    ("layer_backward_input", "float32"): {
+        80: Configuration({"POINTS": 64, "OUT": 64, "IN": 32}, 8, 3),
+    },
+    ("layer_backward_weight", "bfloat16"): {
+        80: Configuration({"POINTS": 64, "OUT": 64, "IN": 64, "SPLITS": 16}, 8, 3),
+    },
+    ("layer_backward_weight", "float32"): {
+        80: Configuration({"POINTS": 32, "OUT": 64, "IN": 64, "SPLITS": 16}, 8, 3),
+    },
+    ("encode", "float32"): {
+        80: Configuration({"POINTS": 32, "SLICE": 32, "CHUNK": 16}, 8, 2),
     },
 }
+
+
+def padded(width: int) -> int:
+    """The width that a layer has in a kernel: a power of two, at least 16; what is added is zero throughout."""
+    return max(16, triton.next_power_of_2(width))
 
 
 def of(kernel: str, precision: str, capability: int) -> Configuration:

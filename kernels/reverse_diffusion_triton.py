@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from r3dad.kernels import configurations
+from r3dad.kernels.configurations import padded
 
 LAYERS = 6
 WIDEST = 512
@@ -108,42 +109,42 @@ def reverse_steps(
 
         sum2 = tl.zeros((POINTS, D2), tl.float32)
         for k in range(0, D1, SLICE_IN):
-            at = k + tl.arange(0, SLICE_IN)
-            h = (
-                x0[:, None] * tl.load(first_ptr + at)[None, :]
-                + x1[:, None] * tl.load(first_ptr + D1 + at)[None, :]
-                + x2[:, None] * tl.load(first_ptr + 2 * D1 + at)[None, :]
+            at1 = k + tl.arange(0, SLICE_IN)
+            h1 = (
+                x0[:, None] * tl.load(first_ptr + at1)[None, :]
+                + x1[:, None] * tl.load(first_ptr + D1 + at1)[None, :]
+                + x2[:, None] * tl.load(first_ptr + 2 * D1 + at1)[None, :]
             )
             if CONDITION:
-                h += tl.load(share_ptr + row[:, None] * D1 + at[None, :], mask=inside[:, None], other=0.0)
-            h = _leaky(h * tl.load(g + at)[None, :] + tl.load(s + at)[None, :], slope)
-            w = tl.load(w2_ptr + in2[None, :] * D1 + at[:, None])
-            sum2 = tl.dot(h.to(LOW), w, sum2, input_precision=DOT)
-        at = D1 + in2
-        h2 = _leaky(sum2 * tl.load(g + at)[None, :] + tl.load(s + at)[None, :], slope).to(LOW)
+                h1 += tl.load(share_ptr + row[:, None] * D1 + at1[None, :], mask=inside[:, None], other=0.0)
+            h1 = _leaky(h1 * tl.load(g + at1)[None, :] + tl.load(s + at1)[None, :], slope)
+            w2 = tl.load(w2_ptr + in2[None, :] * D1 + at1[:, None])
+            sum2 = tl.dot(h1.to(LOW), w2, sum2, input_precision=DOT)
+        at2 = D1 + in2
+        h2 = _leaky(sum2 * tl.load(g + at2)[None, :] + tl.load(s + at2)[None, :], slope).to(LOW)
 
         sum4 = tl.zeros((POINTS, D4), tl.float32)
         for c in range(0, D3, CHUNK):
-            at = c + tl.arange(0, CHUNK)
-            w = tl.load(w3_ptr + at[None, :] * D2 + in2[:, None])
-            h = tl.dot(h2, w, input_precision=DOT)
-            h = _leaky(h * tl.load(g + O3 + at)[None, :] + tl.load(s + O3 + at)[None, :], slope)
-            w = tl.load(w4_ptr + in4[None, :] * D3 + at[:, None])
-            sum4 = tl.dot(h.to(LOW), w, sum4, input_precision=DOT)
-        at = O4 + in4
-        h4 = _leaky(sum4 * tl.load(g + at)[None, :] + tl.load(s + at)[None, :], slope).to(LOW)
+            at3 = c + tl.arange(0, CHUNK)
+            w3 = tl.load(w3_ptr + at3[None, :] * D2 + in2[:, None])
+            h3 = tl.dot(h2, w3, input_precision=DOT)
+            h3 = _leaky(h3 * tl.load(g + O3 + at3)[None, :] + tl.load(s + O3 + at3)[None, :], slope)
+            w4 = tl.load(w4_ptr + in4[None, :] * D3 + at3[:, None])
+            sum4 = tl.dot(h3.to(LOW), w4, sum4, input_precision=DOT)
+        at4 = O4 + in4
+        h4 = _leaky(sum4 * tl.load(g + at4)[None, :] + tl.load(s + at4)[None, :], slope).to(LOW)
 
         e0 = tl.zeros((POINTS,), tl.float32)
         e1 = tl.zeros((POINTS,), tl.float32)
         e2 = tl.zeros((POINTS,), tl.float32)
         for c in range(0, D5, SLICE_OUT):
-            at = c + tl.arange(0, SLICE_OUT)
-            w = tl.load(w5_ptr + at[None, :] * D4 + in4[:, None])
-            h = tl.dot(h4, w, input_precision=DOT)
-            h = _leaky(h * tl.load(g + O5 + at)[None, :] + tl.load(s + O5 + at)[None, :], slope)
-            e0 += tl.sum(h * tl.load(last_ptr + at)[None, :], 1)
-            e1 += tl.sum(h * tl.load(last_ptr + D5 + at)[None, :], 1)
-            e2 += tl.sum(h * tl.load(last_ptr + 2 * D5 + at)[None, :], 1)
+            at5 = c + tl.arange(0, SLICE_OUT)
+            w5 = tl.load(w5_ptr + at5[None, :] * D4 + in4[:, None])
+            h5 = tl.dot(h4, w5, input_precision=DOT)
+            h5 = _leaky(h5 * tl.load(g + O5 + at5)[None, :] + tl.load(s + O5 + at5)[None, :], slope)
+            e0 += tl.sum(h5 * tl.load(last_ptr + at5)[None, :], 1)
+            e1 += tl.sum(h5 * tl.load(last_ptr + D5 + at5)[None, :], 1)
+            e2 += tl.sum(h5 * tl.load(last_ptr + 2 * D5 + at5)[None, :], 1)
         e0 = x0 + (e0 * tl.load(g + O6) + tl.load(s + O6))
         e1 = x1 + (e1 * tl.load(g + O6 + 1) + tl.load(s + O6 + 1))
         e2 = x2 + (e2 * tl.load(g + O6 + 2) + tl.load(s + O6 + 2))
@@ -163,11 +164,6 @@ def reverse_steps(
     tl.store(out_ptr + row * 3, x0, mask=inside)
     tl.store(out_ptr + row * 3 + 1, x1, mask=inside)
     tl.store(out_ptr + row * 3 + 2, x2, mask=inside)
-
-
-def padded(width: int) -> int:
-    """The width that a layer has in the kernel: a power of two, at least 16; the columns added are zero throughout."""
-    return max(16, triton.next_power_of_2(width))
 
 
 @functools.lru_cache(maxsize=64)
@@ -241,7 +237,7 @@ def reverse_diffusion(
         reverse_steps[(clouds * triton.cdiv(points, tile),)](
             start[part], out[part], share, seeds[part], *packed, table[0], table[1], coefficients,
             points, clouds, steps, negative_slope, *sizes, condition is not None,
-            **meta, DOT="tf32x3", num_warps=config.warps, num_stages=config.stages,
+            **meta, DOT="ieee", num_warps=config.warps, num_stages=config.stages,
         )  # fmt: skip
     return out
 

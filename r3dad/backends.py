@@ -18,18 +18,22 @@ from typing import Any
 
 TABLE: dict[str, dict[str, str]] = {
     "concat_squash": {
+        "triton": "r3dad.kernels.pointwise_triton:concat_squash",
         "cpu": "r3dad.kernels.compiled:concat_squash",
         "torch": "r3dad.ops.concat_squash:concat_squash_definition",
     },
     "concat_squash_backward": {
+        "triton": "r3dad.kernels.pointwise_triton:concat_squash_backward",
         "cpu": "r3dad.kernels.compiled:concat_squash_backward",
         "torch": "r3dad.ops.concat_squash:concat_squash_backward_definition",
     },
     "reverse_diffusion": {
+        "triton": "r3dad.kernels.reverse_diffusion_triton:reverse_diffusion",
         "cpu": "r3dad.kernels.compiled:reverse_diffusion",
         "torch": "r3dad.ops.reverse_diffusion:reverse_diffusion_definition",
     },
     "encode": {
+        "triton": "r3dad.kernels.pointwise_triton:encode",
         "cpu": "r3dad.kernels.compiled:encode",
         "torch": "r3dad.ops.encode:encode_definition",
     },
