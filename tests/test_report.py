@@ -307,7 +307,7 @@ def test_a_browser_clicks_through_the_page(browser: Any, folder: Path, tmp_path:
     page.mouse.down()
     page.mouse.move(900, 380, steps=4)
     page.mouse.up()
-    page.wait_for_timeout(300)
+    page.wait_for_function("!view.moving && !view.pending")
     turned = page.evaluate(PIXELS)
     assert turned["sum"] != first["sum"] and turned["solid"] > 0.05
     page.click("#reset")

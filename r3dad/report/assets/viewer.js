@@ -28,10 +28,10 @@ void main() { gl_Position = vec4(vec2(gl_VertexID & 1, gl_VertexID >> 1) * 4.0 -
 // The plane through 16 depths around a pixel gives its slope and how deep it lies below them: light and shade without normals in the data.
 const LIGHT_FRAGMENT = `#version 300 es
 precision highp float;
-uniform sampler2D image, depths; uniform float near, far, reach, unitsPerDepth;
+uniform sampler2D image, depths; uniform ivec2 bounds; uniform float near, far, reach, unitsPerDepth;
 out vec4 pixel;
 float depthAt(ivec2 p) {
-  float z = texelFetch(depths, clamp(p, ivec2(0), textureSize(depths, 0) - 1), 0).r;
+  float z = texelFetch(depths, clamp(p, ivec2(0), bounds - 1), 0).r;
   return z >= 1.0 ? -1.0 : far * near / (far - z * (far - near));
 }
 void main() {
@@ -60,7 +60,7 @@ class CloudView {
     this.gl = canvas.getContext("webgl2", { alpha: true, antialias: false, preserveDrawingBuffer: true, premultipliedAlpha: true });
     if (!this.gl) throw new Error("WebGL 2 is not available");
     this.rows = colours.length / 768;
-    this.sizeFactor = 1; this.morph = 0; this.cut = 0; this.share = 1; this.row = 0; this.moving = 0; this.onFrame = () => {};
+    this.sizeFactor = 1; this.morph = 0; this.cut = 0; this.share = 1; this.row = 0; this.moving = false; this.onFrame = () => {};
     this.#build(colours);
     this.#listen();
     new ResizeObserver(() => this.draw()).observe(canvas);
@@ -163,9 +163,7 @@ class CloudView {
   #lens() { return 3.4; }
 
   #moved() {
-    this.moving = performance.now();
-    clearTimeout(this.settle);
-    this.settle = setTimeout(() => { this.moving = 0; this.draw(); }, 160);
+    this.moving = true;
     this.draw();
   }
 
@@ -197,14 +195,15 @@ class CloudView {
     };
     this.points = program(POINT_VERTEX, POINT_FRAGMENT);
     this.light = program(LIGHT_VERTEX, LIGHT_FRAGMENT);
-    this.buffer = gl.createFramebuffer();
-    [this.image, this.depths, this.map] = [0, 1, 2].map((unit) => {
+    [this.buffer, this.litBuffer] = [gl.createFramebuffer(), gl.createFramebuffer()];
+    [this.image, this.depths, this.map, this.lit] = [0, 1, 2, 3].map((unit) => {
       const t = gl.createTexture();
       gl.activeTexture(gl.TEXTURE0 + unit); gl.bindTexture(gl.TEXTURE_2D, t);
       for (const [k, v] of [[gl.TEXTURE_MIN_FILTER, gl.NEAREST], [gl.TEXTURE_MAG_FILTER, gl.NEAREST],
         [gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE], [gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE]]) gl.texParameteri(gl.TEXTURE_2D, k, v);
       return t;
     });
+    gl.activeTexture(gl.TEXTURE2);
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB, 256, this.rows, 0, gl.RGB, gl.UNSIGNED_BYTE, colours);
   }
@@ -219,6 +218,10 @@ class CloudView {
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, w, h, 0, gl.RGBA, gl.UNSIGNED_BYTE, null);
     gl.activeTexture(gl.TEXTURE1); gl.bindTexture(gl.TEXTURE_2D, this.depths);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.DEPTH_COMPONENT24, w, h, 0, gl.DEPTH_COMPONENT, gl.UNSIGNED_INT, null);
+    gl.activeTexture(gl.TEXTURE3); gl.bindTexture(gl.TEXTURE_2D, this.lit);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, w, h, 0, gl.RGBA, gl.UNSIGNED_BYTE, null);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.litBuffer);
+    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, this.lit, 0);
     gl.bindFramebuffer(gl.FRAMEBUFFER, this.buffer);
     gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, this.image, 0);
     gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.DEPTH_ATTACHMENT, gl.TEXTURE_2D, this.depths, 0);
@@ -229,11 +232,12 @@ class CloudView {
     this.#fit();
     if (this.moving && this.last) {                // hold about 50 frames a second while turning
       const gap = now - this.last;
-      if (gap < 200) this.share = Math.min(1, Math.max(0.05, this.share * (gap > 24 ? 0.85 : gap < 18 ? 1.08 : 1)));
+      this.share = Math.min(1, Math.max(0.04, this.share * (gap > 60 ? 0.5 : gap > 24 ? 0.85 : gap < 18 ? 1.06 : 1)));
     }
     this.last = this.moving ? now : 0;
-    const share = this.moving ? this.share : 1, count = Math.ceil(c.count * share);
-    const [w, h] = [this.canvas.width, this.canvas.height], lens = this.#lens();
+    // A part of the points goes with the same part of the pixels, so the cost falls with the share.
+    const share = this.moving ? this.share : 1, detail = Math.sqrt(share), count = Math.ceil(c.count * share);
+    const [w, h] = [this.canvas.width, this.canvas.height].map((v) => Math.max(1, Math.round(v * detail))), lens = this.#lens();
     const reach = this.radius * 1.3 + Math.hypot(...this.target.map((v, k) => v - c.extent[k] / 2));
     const far = this.distance + reach, near = Math.max(this.distance - reach, far * 1e-3);
     const splat = this.sizeFactor * 3.0 * c.spacing / Math.sqrt(share) * lens * h / 2;   // diameter in pixels at depth 1
@@ -249,13 +253,21 @@ class CloudView {
       size: splat, cut: this.cut / 255, row: (this.row + 0.5) / this.rows })) gl.uniform1f(at[name], v);
     gl.uniform1i(at.colours, 2);
     gl.drawArrays(gl.POINTS, 0, count);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, detail < 1 ? this.litBuffer : null);
     gl.disable(gl.DEPTH_TEST);
     gl.useProgram(this.light);
     gl.uniform1i(this.light.at.image, 0); gl.uniform1i(this.light.at.depths, 1);
+    gl.uniform2i(this.light.at.bounds, w, h);
     for (const [name, v] of Object.entries({ near, far, reach: Math.min(Math.max(0.5 * splat / this.distance, 1.2), 10), unitsPerDepth: 2 / (lens * h) })) gl.uniform1f(this.light.at[name], v);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
+    if (detail < 1) {
+      gl.bindFramebuffer(gl.READ_FRAMEBUFFER, this.litBuffer);
+      gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
+      gl.blitFramebuffer(0, 0, w, h, 0, 0, this.canvas.width, this.canvas.height, gl.COLOR_BUFFER_BIT, gl.LINEAR);
+    }
     this.drawn = count;
+    clearTimeout(this.settle);                     // armed by the frame, not the move: a slow frame must not end the movement
+    if (this.moving) this.settle = setTimeout(() => { if (!this.pending) { this.moving = false; this.draw(); } }, 200);
     this.onFrame(this);
   }
 
