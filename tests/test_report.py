@@ -213,8 +213,8 @@ def test_a_generator_streams_through_in_bounded_memory(tmp_path: Path) -> None:
 
     page = 8_000 * 12 * 4 // 3  # what one scan adds to the page; three times while the page is put together
     held = 8_000 * (24 + 8 + 24 + 8 + 1)  # what one scan adds where all items are held
-    assert peak(12) - peak(4) < 8 * (3 * page + held // 10)
-    assert not list((tmp_path / "12").glob(".parked*"))
+    assert peak(8) - peak(3) < 5 * (3 * page + held // 10)
+    assert not list((tmp_path / "8").glob(".parked*"))
 
 
 def test_a_failing_generator_leaves_no_half_report(tmp_path: Path) -> None:
@@ -283,6 +283,15 @@ PIXELS = """() => new Promise(done => requestAnimationFrame(() => requestAnimati
 })))"""
 
 
+def settle(page: Any) -> None:
+    """Wait until the view stands still and is drawn in full; asked from outside, as the page's policy forbids eval."""
+    for _ in range(200):
+        if page.evaluate("() => Boolean(view && view.drawn && !view.moving && !view.pending)"):
+            return
+        page.wait_for_timeout(50)
+    pytest.fail("the view did not come to rest within 10 s")
+
+
 def opened(browser: Any, folder: Path, width: int, height: int) -> tuple[Any, list[str]]:
     page, troubles = browser.new_page(viewport={"width": width, "height": height}), []
     page.on("pageerror", lambda error: troubles.append(str(error)))
@@ -292,7 +301,7 @@ def opened(browser: Any, folder: Path, width: int, height: int) -> tuple[Any, li
         lambda request: troubles.append(request.url) if not request.url.startswith(("file:", "data:")) else None,
     )
     page.goto((folder / "report.html").as_uri())
-    page.wait_for_function("view && view.drawn")
+    settle(page)
     return page, troubles
 
 
@@ -307,10 +316,11 @@ def test_a_browser_clicks_through_the_page(browser: Any, folder: Path, tmp_path:
     page.mouse.down()
     page.mouse.move(900, 380, steps=4)
     page.mouse.up()
-    page.wait_for_function("!view.moving && !view.pending")
+    settle(page)
     turned = page.evaluate(PIXELS)
     assert turned["sum"] != first["sum"] and turned["solid"] > 0.05
     page.click("#reset")
+    settle(page)
     assert page.evaluate(PIXELS)["sum"] == first["sum"]
 
     page.click("[data-mode=deviation]")

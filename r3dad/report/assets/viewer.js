@@ -50,7 +50,7 @@ void main() {
   }
   vec3 normal = normalize(vec3(slope / weight, 1.0));
   float lit = max(dot(normal, vec3(-0.451, 0.551, 0.702)), 0.0);
-  pixel = vec4(texelFetch(image, p, 0).rgb * min((0.5 + 0.58 * lit) * exp(-0.05 * max(below, 0.0)), 1.08), 1.0);
+  pixel = vec4(texelFetch(image, p, 0).rgb * min((0.5 + 0.58 * lit) * exp(-0.05 * max(below - 1.5, 0.0)), 1.08), 1.0);
 }`;
 
 class CloudView {
