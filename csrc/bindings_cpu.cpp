@@ -15,8 +15,10 @@ using namespace r3dad;
 
 namespace {
 
+using Address = std::uintptr_t;
+
 template <class T>
-T* at(std::uintptr_t address) {
+T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
@@ -28,8 +30,6 @@ py::dict build_info() {
   info["version"] = R3DAD_VERSION;
   return info;
 }
-
-using Address = std::uintptr_t;
 
 void run_reverse(const std::vector<Address>& weights, const std::vector<Address>& biases, const std::vector<int>& widths,
                  int steps, Address gate_time, Address shift_time, Address coefficients, float slope, int64_t batch, int64_t points,
@@ -65,13 +65,29 @@ PYBIND11_MODULE(_cpu, m) {
       "The four words of one Philox counter.");
   m.def(
       "knn",
-      [](std::uintptr_t query, std::uintptr_t reference, int64_t batch, int64_t queries, int64_t points, int k,
-         std::uintptr_t distances, std::uintptr_t indices, int threads) {
+      [](Address query, Address reference, int64_t batch, int64_t queries, int64_t points, int k,
+         Address distances, Address indices, int threads) {
         const py::gil_scoped_release release;
         knn(at<const float>(query), at<const float>(reference), batch, queries, points, k, at<float>(distances),
             at<int64_t>(indices), threads);
       },
       "query, reference, batch, queries, points, k, distances, indices, threads");
+  m.def(
+      "nearest_row",
+      [](Address query, Address reference, int64_t batch, int64_t queries, int64_t rows, int k, Address distances, Address indices,
+         int threads) {
+        const py::gil_scoped_release release;
+        nearest_row(at<const float>(query), at<const float>(reference), batch, queries, rows, k, at<float>(distances),
+                    at<int64_t>(indices), threads);
+      },
+      "query, reference, batch, queries, rows, k, distances, indices or 0, threads");
+  m.def(
+      "cluster_distance",
+      [](Address points, Address reconstruction, int64_t batch, int64_t n, int64_t m, int k, Address distances, int threads) {
+        const py::gil_scoped_release release;
+        cluster_distance(at<const float>(points), at<const float>(reconstruction), batch, n, m, k, at<float>(distances), threads);
+      },
+      "points, reconstruction, batch, n, m, k, distances, threads");
   m.def("reverse_diffusion", &run_reverse,
         "weights, biases, widths (input first), steps, gate_time, shift_time, coefficients, slope, batch, points, start, condition, "
         "gate_shape, shift_shape, seeds, half, out, threads");

@@ -38,7 +38,7 @@ def _reverse_limits(*args: Any) -> str | None:
     return f"negative_slope={negative_slope} > 1" if negative_slope > 1 else None
 
 
-_LIMITS = {"knn": _knn_limits, "reverse_diffusion": _reverse_limits}
+_LIMITS = {"knn": _knn_limits, "cluster_distance": _knn_limits, "reverse_diffusion": _reverse_limits}
 
 
 def why_not(op: str, *args: Any) -> str | None:
@@ -64,6 +64,31 @@ def knn(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor]:
     indices = query.new_empty((batch, queries, k), dtype=torch.int64)
     _cpu.knn(
         *(query.data_ptr(), reference.data_ptr(), batch, queries, reference.shape[1], k),
+        *(distances.data_ptr(), indices.data_ptr(), torch.get_num_threads()),
+    )
+    return distances, indices
+
+
+def cluster_distance(points: Tensor, reconstruction: Tensor, k: int) -> Tensor:
+    """See :func:`r3dad.ops.cluster_distance`."""
+    points, reconstruction = points.contiguous(), reconstruction.contiguous()
+    batch, n, _ = points.shape
+    distances = points.new_empty((batch, n))
+    _cpu.cluster_distance(
+        *(points.data_ptr(), reconstruction.data_ptr(), batch, n, reconstruction.shape[1], k),
+        *(distances.data_ptr(), torch.get_num_threads()),
+    )
+    return distances
+
+
+def nearest_row(query: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """For rows of clusters [B, Q, 3k] and [B, R, 3k], float32 and finite: squared distance to the nearest row and its index, [B, Q]."""
+    query, reference = query.contiguous(), reference.contiguous()
+    batch, queries, width = query.shape
+    distances = query.new_empty((batch, queries))
+    indices = query.new_empty((batch, queries), dtype=torch.int64)
+    _cpu.nearest_row(
+        *(query.data_ptr(), reference.data_ptr(), batch, queries, reference.shape[1], width // 3),
         *(distances.data_ptr(), indices.data_ptr(), torch.get_num_threads()),
     )
     return distances, indices

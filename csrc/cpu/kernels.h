@@ -92,6 +92,44 @@ struct ReverseKernel {
   void (*tile)(const ReverseNet&, const ReverseTile&, const char* packed, char* scratch);
 };
 
+// ---- nearest row ----------------------------------------------------------------------------------------------------------------
+
+enum { kRowLeaf = 32 };     // rows per block of the tree of means
+enum { kCandidates = 256 };  // kept per query before they are compared in full
+
+struct NearestBlock {
+  const float* query_rows;  // [queries, width]
+  const float* query_mean;  // [3, stride], scaled by sqrt(k)
+  const uint32_t* query_ids;
+  int queries, stride, width;
+  const float* rows;   // [blocks * kRowLeaf, width] in the tree's order
+  const float* means;  // [blocks, 3, kRowLeaf], scaled
+  const uint32_t* ids;  // [blocks, kRowLeaf]
+  const uint32_t* first;  // nearest blocks
+  int first_count;
+  const KnnReach* (*within)(void* context, float reach);
+  void* context;
+  float relative, absolute;  // margins for rounding
+  float* distances;          // by query id
+  int64_t* indices;          // or null
+};
+
+struct NearestDense {
+  const float* query_rows;  // [queries, width]
+  const float* centred;     // [queries up to the register tile, lda], centred and times -2
+  const float* slack;       // [queries] twice the error of a product's value
+  const uint32_t* query_ids;
+  int queries, width;
+  int64_t lda;
+  const float* rows;    // [points, width]
+  const float* packed;  // panels of the centred rows
+  const float* norms;   // [padded] squared length of the centred rows
+  const uint32_t* ids;
+  int points, padded;
+  float* distances;
+  int64_t* indices;
+};
+
 // ---- encoder --------------------------------------------------------------------------------------------------------------------
 
 struct DenseLayer {
@@ -122,6 +160,12 @@ struct Kernels {
   const char* name;
   void (*knn_block)(const KnnBlock&, const KnnScratch&);
   void (*knn_brute)(const KnnBrute&, const KnnScratch&);
+  // Returns the number of full comparisons; stops early beyond the budget.
+  int64_t (*nearest_block)(const NearestBlock&, int64_t budget);
+  void (*nearest_dense)(const NearestDense&, char* scratch);
+  int unit, panel;  // rows and columns of a register tile of float32 products
+  // Rows [n, k] with stride ld to panels of `panel` columns, zero-padded.
+  void (*pack)(const float* rows, int64_t ld, int k, int n, float* out);
   ReverseKernel reverse_single, reverse_half;  // products of the hidden layers in float32, bfloat16 (float32 where there is none)
 };
 

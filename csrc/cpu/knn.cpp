@@ -10,6 +10,7 @@
 #include "dispatch.h"
 #include "kdtree.h"
 #include "memory.h"
+#include "neighbourhood.h"
 #include "parallel.h"
 
 namespace r3dad {
@@ -34,62 +35,6 @@ class Scratch {
   Buffer<float> distance_, minima_, candidate_;
   Buffer<uint32_t> id_, rank_;
 };
-
-// The blocks near one query block, listed again with a wider reach when a query needs it.
-class Neighbourhood {
- public:
-  explicit Neighbourhood(const KdTree& tree) : tree_(tree) {}
-
-  void start(const Box& box, int wanted) {
-    box_ = box;
-    nearest_blocks(tree_, box, wanted, first_);
-  }
-  const std::vector<uint32_t>& first() const { return first_; }
-
-  static const KnnReach* within(void* self, float reach) { return static_cast<Neighbourhood*>(self)->list(reach); }
-
- private:
-  const KnnReach* list(float reach) {
-    // Some room for the other queries of the block, so that the list is rarely made twice.
-    reach *= 1.5f;
-    blocks_within(tree_, box_, reach, block_, node_);
-    std::size_t count = 0;
-    for (std::size_t i = 0; i < block_.size(); ++i)
-      if (std::find(first_.begin(), first_.end(), block_[i]) == first_.end()) {
-        block_[count] = block_[i];
-        node_[count++] = node_[i];
-      }
-    const std::size_t padded = (count + 15) / 16 * 16;
-    boxes_.assign(6 * padded, 0.0f);
-    first_id_.assign(padded, 0);
-    for (std::size_t i = 0; i < count; ++i) {
-      const Node& node = tree_.nodes[node_[i]];
-      for (int d = 0; d < 3; ++d) {
-        boxes_[d * padded + i] = node.box.lo[d];
-        boxes_[(3 + d) * padded + i] = node.box.hi[d];
-      }
-      first_id_[i] = node.first_id;
-    }
-    result_ = {reach, static_cast<int>(count), static_cast<int>(padded), block_.data(), boxes_.data(), first_id_.data()};
-    return &result_;
-  }
-
-  const KdTree& tree_;
-  Box box_{};
-  std::vector<uint32_t> first_, block_, node_, first_id_;
-  std::vector<float> boxes_;
-  KnnReach result_{};
-};
-
-Box box_of(const float* xyz, int stride, int count) {
-  Box box{{kInf, kInf, kInf}, {-kInf, -kInf, -kInf}};
-  for (int d = 0; d < 3; ++d)
-    for (int i = 0; i < count; ++i) {
-      box.lo[d] = std::min(box.lo[d], xyz[d * stride + i]);
-      box.hi[d] = std::max(box.hi[d], xyz[d * stride + i]);
-    }
-  return box;
-}
 
 void brute(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t points, int k, float* distances,
            int64_t* indices, int threads) {
@@ -166,7 +111,7 @@ void knn(const float* query, const float* reference, int64_t batch, int64_t quer
     const float* xyz = from.xyz.get() + block * 3 * leaf;
     near.start(box_of(xyz, leaf, from.count(block)), wanted);
     kernels().knn_block({xyz, from.ids.get() + block * leaf, from.count(block), leaf, k, tree.xyz.get(), tree.ids.get(),
-                         near.first().data(), static_cast<int>(near.first().size()), Neighbourhood::within, &near,
+                         near.first().data(), static_cast<int>(near.first().size()), Neighbourhood::others, &near,
                          distances + cloud * queries * k, indices + cloud * queries * k},
                         scratch[worker].view());
   });

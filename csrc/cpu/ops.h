@@ -8,6 +8,15 @@ namespace r3dad {
 void knn(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t points, int k, float* distances,
          int64_t* indices, int threads);
 
+// query [batch, queries, 3 * k], reference [batch, rows, 3 * k], finite. Out: squared distance to the nearest row [batch, queries] and,
+// unless null, its index (ties to the smaller).
+void nearest_row(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t rows, int k, float* distances,
+                 int64_t* indices, int threads);
+
+// points [batch, n, 3], reconstruction [batch, m, 3], finite; 1 <= k <= min(n, m). Out: [batch, n].
+void cluster_distance(const float* points, const float* reconstruction, int64_t batch, int64_t n, int64_t m, int k, float* distances,
+                      int threads);
+
 struct ReverseNet;
 
 // start, out [batch, points, 3]; condition [batch, points, layer[0].in - 3]; gate_shape, shift_shape [batch, total]; seeds [batch].

@@ -5,10 +5,12 @@ namespace r3dad {
 #include "knn.inc"
 #include "math.inc"
 #include "dense.inc"
+#include "nearest.inc"
 #include "reverse.inc"
 
 const Kernels* kernels_avx2() {
-  static const Kernels kernels = {"avx2", knn_block, knn_brute, reverse_kernel<Single>(8 * MR), reverse_kernel<Single>(8 * MR)};
+  static const Kernels kernels = {"avx2", knn_block, knn_brute, nearest_block, nearest_dense, MR, PN, pack_rows,
+                                  reverse_kernel<Single>(8 * MR), reverse_kernel<Single>(8 * MR)};
   return &kernels;
 }
 
