@@ -31,6 +31,36 @@ py::dict build_info() {
   return info;
 }
 
+template <class T>
+std::vector<T*> pointers(const std::vector<Address>& addresses) {
+  std::vector<T*> result;
+  for (Address a : addresses) result.push_back(at<T>(a));
+  return result;
+}
+
+void run_encode(Address points, int64_t batch, int64_t n, int pointwise, const std::vector<int>& widths,
+                const std::vector<Address>& weights, const std::vector<Address>& biases, Address out, int threads) {
+  const py::gil_scoped_release release;
+  encode(at<const float>(points), batch, n, static_cast<int>(weights.size()), pointwise, widths.data(),
+         pointers<const float>(weights).data(), pointers<const float>(biases).data(), at<float>(out), threads);
+}
+
+void run_squash(Address x, Address weight, Address bias, Address gate, Address shift, float slope, int64_t batch, int64_t n, int in,
+                int out, Address y, int threads) {
+  const py::gil_scoped_release release;
+  concat_squash(at<const float>(x), at<const float>(weight), at<const float>(bias), at<const float>(gate), at<const float>(shift),
+                slope, batch, n, in, out, at<float>(y), threads);
+}
+
+void run_squash_backward(Address grad, Address x, Address weight, Address bias, Address gate, Address y, float slope, int64_t batch,
+                         int64_t n, int in, int out, Address dx, Address dweight, Address dbias, Address dgate, Address dshift,
+                         int threads) {
+  const py::gil_scoped_release release;
+  concat_squash_backward(at<const float>(grad), at<const float>(x), at<const float>(weight), at<const float>(bias),
+                         at<const float>(gate), at<const float>(y), slope, batch, n, in, out, at<float>(dx), at<float>(dweight),
+                         at<float>(dbias), at<float>(dgate), at<float>(dshift), threads);
+}
+
 void run_reverse(const std::vector<Address>& weights, const std::vector<Address>& biases, const std::vector<int>& widths,
                  int steps, Address gate_time, Address shift_time, Address coefficients, float slope, int64_t batch, int64_t points,
                  Address start, Address condition, Address gate_shape, Address shift_shape, Address seeds, bool half, Address out,
@@ -88,6 +118,10 @@ PYBIND11_MODULE(_cpu, m) {
         cluster_distance(at<const float>(points), at<const float>(reconstruction), batch, n, m, k, at<float>(distances), threads);
       },
       "points, reconstruction, batch, n, m, k, distances, threads");
+  m.def("encode", &run_encode, "points, batch, n, pointwise, widths (input first), weights, biases, out, threads");
+  m.def("concat_squash", &run_squash, "x, weight, bias, gate, shift, slope, batch, n, in, out, y, threads");
+  m.def("concat_squash_backward", &run_squash_backward,
+        "grad, x, weight, bias, gate, y, slope, batch, n, in, out, dx, dweight, dbias, dgate, dshift, threads");
   m.def("reverse_diffusion", &run_reverse,
         "weights, biases, widths (input first), steps, gate_time, shift_time, coefficients, slope, batch, points, start, condition, "
         "gate_shape, shift_shape, seeds, half, out, threads");

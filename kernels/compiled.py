@@ -5,7 +5,7 @@ Results depend neither on the number of threads (``torch.get_num_threads()``) no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -33,12 +33,18 @@ def _knn_limits(query: Tensor, reference: Tensor, k: int) -> str | None:
     return None if _finite(query, reference) else "points are not all finite"
 
 
-def _reverse_limits(*args: Any) -> str | None:
-    negative_slope = args[10]
+def _slope_limits(negative_slope: float) -> str | None:
     return f"negative_slope={negative_slope} > 1" if negative_slope > 1 else None
 
 
-_LIMITS = {"knn": _knn_limits, "cluster_distance": _knn_limits, "reverse_diffusion": _reverse_limits}
+_LIMITS: dict[str, Callable[..., str | None]] = {
+    "knn": _knn_limits,
+    "cluster_distance": _knn_limits,
+    "encode": lambda points, *_: None if _finite(points) else "points are not all finite",
+    "concat_squash": lambda *args: _slope_limits(args[5]),
+    "concat_squash_backward": lambda *args: None,
+    "reverse_diffusion": lambda *args: _slope_limits(args[10]),
+}
 
 
 def why_not(op: str, *args: Any) -> str | None:
@@ -50,8 +56,7 @@ def why_not(op: str, *args: Any) -> str | None:
             return f"needs float32, got {tensor.dtype}"
         if tensor.layout != torch.strided:
             return f"needs dense tensors, got {tensor.layout}"
-    limits = _LIMITS.get(op)
-    return limits(*args) if limits else None
+    return _LIMITS[op](*args)
 
 
 def knn(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -92,6 +97,50 @@ def nearest_row(query: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         *(distances.data_ptr(), indices.data_ptr(), torch.get_num_threads()),
     )
     return distances, indices
+
+
+_POINTWISE = 4  # layers of the encoder before the maximum over points
+
+
+def encode(points: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    """See :func:`r3dad.ops.encode`; the widest activation exists for a tile of points only."""
+    points = points.contiguous()
+    weights, biases = [w.contiguous() for w in weights], [b.contiguous() for b in biases]
+    out = points.new_empty((points.shape[0], weights[-1].shape[0]))
+    _cpu.encode(
+        *(points.data_ptr(), points.shape[0], points.shape[1], _POINTWISE, [3, *(w.shape[0] for w in weights)]),
+        *([w.data_ptr() for w in weights], [b.data_ptr() for b in biases], out.data_ptr(), torch.get_num_threads()),
+    )
+    return out
+
+
+def concat_squash(
+    x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, shift: Tensor, negative_slope: float
+) -> Tensor:
+    """See :func:`r3dad.ops.concat_squash`."""
+    x, weight, bias, gate, shift = (t.contiguous() for t in (x, weight, bias, gate, shift))
+    batch, points, width = x.shape
+    y = x.new_empty((batch, points, weight.shape[0]))
+    _cpu.concat_squash(
+        *(x.data_ptr(), weight.data_ptr(), bias.data_ptr(), gate.data_ptr(), shift.data_ptr(), negative_slope),
+        *(batch, points, width, weight.shape[0], y.data_ptr(), torch.get_num_threads()),
+    )
+    return y
+
+
+def concat_squash_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, output: Tensor, negative_slope: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, weight, bias, gate, shift; see :mod:`r3dad.ops.concat_squash`."""
+    grad, x, weight, bias, gate, output = (t.contiguous() for t in (grad, x, weight, bias, gate, output))
+    batch, points, width = x.shape
+    out = tuple(torch.empty_like(t) for t in (x, weight, bias, gate, gate))
+    _cpu.concat_squash_backward(
+        *(t.data_ptr() for t in (grad, x, weight, bias, gate, output)),
+        *(negative_slope, batch, points, width, weight.shape[0]),
+        *(*(t.data_ptr() for t in out), torch.get_num_threads()),
+    )
+    return out  # type: ignore[return-value]
 
 
 def reverse_diffusion(

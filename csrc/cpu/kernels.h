@@ -134,26 +134,45 @@ struct NearestDense {
 
 struct DenseLayer {
   int in, out;
-  const float *weight, *bias;  // [out, in], [out]
-  float* packed;               // dense_packed(in, out) floats
+  const float* bias;    // [padded out]
+  const float* packed;         // panels
 };
 
-struct EncodeTile {
+struct MlpTile {
   const DenseLayer* layer;
   int layers;
-  const float* points;  // [count, 3]
-  int64_t count;
-  float* maximum;  // [padded out of the last layer], of this tile alone
+  const float* in;  // [rows, layer[0].in]
+  int rows;
+  float* maximum;  // [padded out of the last layer], updated; or null:
+  float* out;      // [rows, out of the last layer]
 };
 
 // ---- one concat-squash layer ----------------------------------------------------------------------------------------------------
 
-struct SquashTile {
+struct SquashForward {
   int rows, in, out;
-  const float *x, *packed;  // [rows, in], panels of weight
-  const float *gate, *shift;  // [padded out], shift with the bias in it
+  const float *x, *packed;    // [rows, in], panels of the weight
+  const float *gate, *shift;  // [padded out]; the bias is in the shift
+  float slope;                // at most 1
+  float* y;                   // [rows, out]
+};
+
+struct SquashBackward {
+  int rows, in, out;
+  const float *grad, *y, *packed;  // [rows, out] twice, panels of the transposed weight
+  const float* gate;               // [out]
   float slope;
-  float* y;  // [rows, out]
+  float* dx;  // [rows, in]
+};
+
+enum { kProductRows = 128 };
+
+struct SquashProduct {
+  int rows, in, out, columns;  // columns [0, columns) of grad and y, whose rows are `out` long
+  const float *grad, *y, *x;
+  float slope;
+  float* product;  // [columns up to the register tile, in up to a panel], updated
+  float* sums;     // [columns], updated
 };
 
 struct Kernels {
@@ -166,6 +185,15 @@ struct Kernels {
   int unit, panel;  // rows and columns of a register tile of float32 products
   // Rows [n, k] with stride ld to panels of `panel` columns, zero-padded.
   void (*pack)(const float* rows, int64_t ld, int k, int n, float* out);
+  void (*pack_transposed)(const float* rows, int k, int n, float* out);
+  int64_t (*mlp_scratch_bytes)(const DenseLayer* layer, int layers, int rows);
+  void (*mlp_tile)(const MlpTile&, char* scratch);
+  int64_t (*squash_scratch_bytes)(int in, int out, int rows);
+  void (*squash_forward)(const SquashForward&, char* scratch);
+  void (*squash_backward_x)(const SquashBackward&, char* scratch);
+  int64_t (*squash_product_bytes)(int in, int columns);
+  int64_t (*squash_product_scratch_bytes)(int in, int columns);
+  void (*squash_product)(const SquashProduct&, char* scratch);
   ReverseKernel reverse_single, reverse_half;  // products of the hidden layers in float32, bfloat16 (float32 where there is none)
 };
 

@@ -17,6 +17,19 @@ void nearest_row(const float* query, const float* reference, int64_t batch, int6
 void cluster_distance(const float* points, const float* reconstruction, int64_t batch, int64_t n, int64_t m, int k, float* distances,
                       int threads);
 
+// points [batch, n, 3], n >= 1; weights[l] [widths[l + 1], widths[l]], the first `pointwise` layers before the maximum. Out: [batch, last].
+void encode(const float* points, int64_t batch, int64_t n, int layers, int pointwise, const int* widths, const float* const* weights,
+            const float* const* biases, float* out, int threads);
+
+// x [batch, n, in], weight [out, in], gate, shift [batch, out]; slope at most 1. Out: y [batch, n, out].
+void concat_squash(const float* x, const float* weight, const float* bias, const float* gate, const float* shift, float slope,
+                   int64_t batch, int64_t n, int in, int out, float* y, int threads);
+
+// Gradients; grad, y [batch, n, out]. Out: dx like x, dweight like weight, dbias [out], dgate and dshift [batch, out].
+void concat_squash_backward(const float* grad, const float* x, const float* weight, const float* bias, const float* gate, const float* y,
+                            float slope, int64_t batch, int64_t n, int in, int out, float* dx, float* dweight, float* dbias,
+                            float* dgate, float* dshift, int threads);
+
 struct ReverseNet;
 
 // start, out [batch, points, 3]; condition [batch, points, layer[0].in - 3]; gate_shape, shift_shape [batch, total]; seeds [batch].

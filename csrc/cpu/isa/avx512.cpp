@@ -6,11 +6,30 @@ namespace r3dad {
 #include "math.inc"
 #include "dense.inc"
 #include "nearest.inc"
+#include "mlp.inc"
+#include "squash.inc"
 #include "reverse.inc"
 
 const Kernels* kernels_avx512() {
-  static const Kernels kernels = {"avx512", knn_block, knn_brute, nearest_block, nearest_dense, MR, PN, pack_rows,
-                                  reverse_kernel<Single>(8 * MR), reverse_kernel<Single>(8 * MR)};
+  static const Kernels kernels = {"avx512",
+                                  knn_block,
+                                  knn_brute,
+                                  nearest_block,
+                                  nearest_dense,
+                                  MR,
+                                  PN,
+                                  pack_rows,
+                                  pack_transposed,
+                                  mlp_scratch_bytes,
+                                  mlp_tile,
+                                  squash_scratch_bytes,
+                                  squash_forward,
+                                  squash_backward_x,
+                                  squash_product_bytes,
+                                  squash_product_scratch_bytes,
+                                  squash_product,
+                                  reverse_kernel<Single>(8 * MR),
+                                  reverse_kernel<Single>(8 * MR)};
   return &kernels;
 }
 
