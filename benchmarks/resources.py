@@ -147,6 +147,20 @@ def _encode() -> object:
     return encode(torch.zeros(3, 100, 3), weights, [torch.zeros(m) for m in sizes[1:]])
 
 
+def _knn() -> object:
+    from r3dad.kernels.nearest_triton import knn
+
+    return knn(torch.zeros(3, 100, 3), torch.zeros(3, 100, 3), 64)
+
+
+def _cluster_distance() -> object:
+    from r3dad.kernels import nearest_triton
+
+    found = torch.zeros(3, 100, 64), torch.zeros(3, 100, 64, dtype=torch.int64)
+    with mock.patch.object(nearest_triton, "knn", lambda *_: found):  # caught under its own name; its indices are not written here
+        return nearest_triton.cluster_distance(torch.zeros(3, 100, 3), torch.zeros(3, 100, 3), 64)
+
+
 CASES: dict[str, Callable[[], object]] = {
     "reverse_diffusion, bfloat16": _reverse_diffusion("bfloat16", 0),
     "reverse_diffusion, bfloat16, condition": _reverse_diffusion("bfloat16", 7),
@@ -157,6 +171,8 @@ CASES: dict[str, Callable[[], object]] = {
     "concat_squash backward, bfloat16": _concat_squash_backward(torch.bfloat16),
     "concat_squash backward, float32": _concat_squash_backward(torch.float32),
     "encode, float32": _encode,
+    "knn, k = 64": _knn,
+    "cluster_distance, k = 64": _cluster_distance,
 }
 
 

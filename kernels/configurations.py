@@ -44,10 +44,19 @@ TABLE: dict[tuple[str, str], dict[int, Configuration]] = {
         80: Configuration({"POINTS": 64, "OUT": 64, "IN": 64, "SPLITS": 16}, 8, 3),
     },
     ("layer_backward_weight", "float32"): {
-        80: Configuration({"POINTS": 32, "OUT": 64, "IN": 64, "SPLITS": 16}, 8, 3),
+        80: Configuration({"POINTS": 32, "OUT": 64, "IN": 32, "SPLITS": 16}, 8, 3),
     },
     ("encode", "float32"): {
         80: Configuration({"POINTS": 32, "SLICE": 32, "CHUNK": 16}, 8, 2),
+    },
+    ("knn_candidates", "float32"): {
+        80: Configuration({"QUERIES": 8}, 4, 2),
+    },
+    ("knn_select", "float32"): {
+        80: Configuration({"QUERIES": 2}, 4, 1),
+    },
+    ("cluster_shortlist", "float32"): {
+        80: Configuration({"QUERIES": 64, "REFERENCES": 64, "IN": 32}, 8, 3),
     },
 }
 

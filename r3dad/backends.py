@@ -38,10 +38,12 @@ TABLE: dict[str, dict[str, str]] = {
         "torch": "r3dad.ops.encode:encode_definition",
     },
     "knn": {
+        "triton": "r3dad.kernels.nearest_triton:knn",
         "cpu": "r3dad.kernels.compiled:knn",
         "torch": "r3dad.ops.knn:knn_definition",
     },
     "cluster_distance": {
+        "triton": "r3dad.kernels.nearest_triton:cluster_distance",
         "cpu": "r3dad.kernels.compiled:cluster_distance",
         "torch": "r3dad.ops.cluster_distance:cluster_distance_definition",
     },
