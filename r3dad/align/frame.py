@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -12,23 +13,29 @@ from torch import Tensor
 
 from r3dad.align.cloud import Nearest, normals_of, spread, thin
 from r3dad.align.fit import compose
-from r3dad.align.search import CAP, FINE, Search
+from r3dad.align.search import CAP, FINE, Search, visible_share
 from r3dad.align.tables import Tables
 from r3dad.errors import InputError
 
 NEAR = 0.01  # a point this close to the surface overlaps it (share of the diagonal)
-MISFIT = 3.0  # a scan whose residual exceeds so many times that of good scans is not this part
-OVERLAP = 0.7  # nor one that has less of its points near the surface
+SHARE = 0.8  # of the scan must lie on the surface: the rest may be defect, strays, a fixture
+MISFIT = 2.5  # and not further from it than so many times what good scans show
+REFERENCE_FLOOR = 0.0016  # what good scans show at least: instances differ, noise (share of the diagonal)
+DOUBT = 1.6  # a first search that leaves more than so many times is followed by a wider one
+JOINED = 0.9  # good scans with this overlap join the surface at once, others one by one
+LEAST_OVERLAP = 0.5  # a good scan with less overlap with the others cannot be placed
+UNSURE = 0.1  # margin below which a good scan that overlaps in part cannot be placed, and any other is said to be unsure
 
 
 @dataclass(frozen=True)
 class Pose:
     """Where a scan lies in the frame of the part.
 
-    matrix: [4, 4] float64, rigid, from the scan's frame to the part's (mm to mm). rms_mm: root mean square of the distances to the surface,
-    each capped at 2 % of the part's diagonal. overlap: share of the scan's points within 1 % of the diagonal of the surface. margin: how much
-    worse the best pose of another kind fits, (second - best) / best of the mean capped distance; poses that a symmetry of the part makes
-    equal are of one kind; inf if the search met no other. ok: False if the scan does not fit the part; reason says why.
+    matrix: [4, 4] float64, rigid, from the scan's frame to the part's (mm to mm). rms_mm: root mean square of the distances to the
+    surface, each capped at 2 % of the part's diagonal. overlap: share of the scan's points within 1 % of the diagonal of the surface.
+    margin: how much worse the best pose of another kind fits, (second - best) / best of the mean capped distance; poses that a symmetry
+    of the part makes equal are of one kind; inf if the search met no other. ok: False if the scan is not of this part (80 % of its points
+    lie further from the surface than 2.5 times what good scans show) or, of the good scans, does not join the others; reason: in words.
     """
 
     matrix: np.ndarray
@@ -43,40 +50,86 @@ class Frame:
     """The fused surface of the good scans, and the tables with which scans are registered to it. Built by `build`."""
 
     def __init__(self, tables: Tables, centre: Tensor, scale: float, reference: float = 0.0) -> None:
-        """tables: the surface in units of `scale` (mm, its diagonal) about `centre` [3] float64 (mm); reference: residual of good scans."""
+        """tables: the surface in units of `scale` (mm, its diagonal) about `centre` [3] float64 (mm).
+
+        reference: distance within which 80 % of a good scan lie, in the same unit; 0 if unknown.
+        """
         self.tables, self.centre, self.scale, self.reference = tables, centre, scale, reference
-        self.search = Search(tables)
+
+    @cached_property
+    def search(self) -> Search:
+        """The search for a pose on this surface."""
+        return Search(self.tables)
 
     @classmethod
     def of(cls, cloud: Tensor) -> Frame:
         """Frame of one aligned cloud [N, 3] float64 (mm)."""
-        kept, _ = _unstray(cloud)
+        kept = _unstray(cloud)
         low, high = kept.amin(0), kept.amax(0)
         centre, scale = (low + high) / 2, float((high - low).norm())
-        points, _ = thin(((kept - centre) / scale).float(), FINE)
+        points, count = thin(((kept - centre) / scale).float(), FINE)
+        points = points[count >= 0.25 * count.median()]
         return cls(Tables(points, normals_of(points, Nearest(points))), centre, scale)
 
     @classmethod
     def build(
         cls, clouds: list[np.ndarray], *, pose: Literal["search", "fixed"] = "search", device: str | torch.device = "cpu"
     ) -> tuple[Frame, list[Pose]]:
-        """Brings good scans (each [N, 3], mm, any pose, whole or one-sided) into the frame of the first one.
+        """Brings good scans (each [N, 3], mm, any pose, whole or one-sided) into the frame of the first one that fits the others.
 
-        pose: "fixed" leaves scans where they are. Returns the frame and the pose of each scan. Raises InputError for a scan without points.
+        The most complete scan comes first, the others join the growing surface, best overlap first. pose: "fixed" leaves scans where
+        they are. Returns the frame and the pose of each scan; a scan that does not join (ok is False) is no part of the surface.
+        Raises InputError for no scans or one of too few points.
         """
         scans = [_check(c, device) for c in clouds]
         if not scans:
             raise InputError("good scans: none given, at least one expected")
-        eye = torch.eye(4, dtype=torch.float64, device=device)
-        matrices = [eye] * len(scans)
-        if pose == "search":
-            frame = cls.of(scans[0])
-            matrices[1:] = [frame._search(s)[0] for s in scans[1:]]
-        moved = [compose(m, s) for m, s in zip(matrices, scans)]
-        frame = cls.of(torch.cat(moved))
-        poses = [frame._judge(s, m, math.inf) for s, m in zip(scans, matrices)]
-        frame.reference = float(np.median([p.rms_mm for p in poses])) / frame.scale
-        return frame, [frame._judge(s, m, math.inf) for s, m in zip(scans, matrices)]
+        if pose == "fixed":
+            placed = {k: (torch.eye(4, dtype=torch.float64, device=device), math.inf) for k in range(len(scans))}
+        else:
+            order = sorted(range(len(scans)), key=lambda k: visible_share(scans[k]))
+            placed = {}
+            for start in order:
+                found = cls._grow(scans, start)
+                if len(found) > len(placed):
+                    placed = found
+                if len(placed) > len(scans) / 2:
+                    break
+        first = torch.linalg.inv(placed[min(placed)][0])
+        placed = {k: (first @ matrix, margin) for k, (matrix, margin) in sorted(placed.items())}
+        frame = cls._fused(scans, placed)
+        if pose == "search" and len(placed) > 1:
+            placed = {k: (frame._polished(scans[k], matrix) if k != min(placed) else matrix, m) for k, (matrix, m) in placed.items()}
+            frame = cls._fused(scans, placed)
+        frame.reference = max(REFERENCE_FLOOR, float(np.median([frame._residual(scans[k], m)[0] for k, (m, _) in placed.items()])))
+        poses = []
+        for k, scan in enumerate(scans):
+            if k in placed:
+                poses.append(frame._judge(scan, *placed[k]))
+            else:
+                lone = frame._judge(scan, *frame._search(scan))
+                said = lone.reason.removeprefix("not this part: ")
+                poses.append(replace(lone, ok=False, reason=f"does not join the other good scans: {said}"))
+        return frame, poses
+
+    @classmethod
+    def _fused(cls, scans: list[Tensor], placed: dict[int, tuple[Tensor, float]]) -> Frame:
+        return cls.of(torch.cat([compose(matrix, scans[k]) for k, (matrix, _) in placed.items()]))
+
+    @classmethod
+    def _grow(cls, scans: list[Tensor], start: int) -> dict[int, tuple[Tensor, float]]:
+        """Pose and margin of every scan that can be joined to scan `start`, directly or through others."""
+        placed = {start: (torch.eye(4, dtype=torch.float64, device=scans[start].device), math.inf)}
+        while len(placed) < len(scans):
+            frame = cls._fused(scans, placed)
+            found = {k: frame._judge(scans[k], *frame._search(scans[k])) for k in range(len(scans)) if k not in placed}
+            sure = {k: p for k, p in found.items() if p.overlap >= JOINED or (p.overlap >= LEAST_OVERLAP and p.margin >= UNSURE)}
+            if not sure:
+                break
+            at_once = [k for k, p in sure.items() if p.overlap >= JOINED]
+            for k in at_once or [max(sure, key=lambda k: sure[k].overlap)]:
+                placed[k] = (torch.from_numpy(sure[k].matrix).to(scans[k].device), sure[k].margin)
+        return placed
 
     def register(self, points: np.ndarray | Tensor, *, pose: Literal["search", "fixed"] = "search") -> Pose:
         """Pose of a scan [N, 3] (mm) in the frame; "fixed" takes the scan to be in place and only measures how well it fits."""
@@ -101,23 +154,43 @@ class Frame:
     def _search(self, scan: Tensor) -> tuple[Tensor, float]:
         """Matrix [4, 4] float64 (mm) of the best pose found, and its margin."""
         middle = scan.median(0).values
-        kept = scan[(scan - middle).norm(dim=1) < 1.2 * self.scale]
-        pose, margin = self.search(((kept - middle) / self.scale).float())
-        matrix = pose.clone()
-        matrix[:3, 3] = self.scale * pose[:3, 3] + self.centre - pose[:3, :3] @ middle
+        kept = (((scan - middle) / self.scale)[(scan - middle).norm(dim=1) < 1.2 * self.scale]).float()
+        pose, margin = self.search(kept)
+        matrix = self._to_mm(pose, middle)
+        residual, _, _ = self._residual(scan, matrix)
+        if self.reference and residual > DOUBT * self.reference:
+            pose, margin = self.search(kept, wide=True)
+            if self._residual(scan, wide := self._to_mm(pose, middle))[0] < residual:
+                return wide, margin
         return matrix, margin
 
-    def _judge(self, scan: Tensor, matrix: Tensor, margin: float) -> Pose:
+    def _to_mm(self, pose: Tensor, middle: Tensor) -> Tensor:
+        matrix = pose.clone()
+        matrix[:3, 3] = self.scale * pose[:3, 3] + self.centre - pose[:3, :3] @ middle
+        return matrix
+
+    def _polished(self, scan: Tensor, matrix: Tensor) -> Tensor:
+        """A pose (mm) after a robust fit to the surface."""
+        sample = spread(((compose(matrix, scan) - self.centre) / self.scale).float(), 3000)
+        step = self.search.settle(torch.eye(4, dtype=torch.float64, device=scan.device)[None], sample, 4, exact=True)[0]
+        return self._to_mm(step, self.centre) @ matrix
+
+    def _residual(self, scan: Tensor, matrix: Tensor) -> tuple[float, float, float]:
+        """Distance within which 80 % of the scan lie, root mean square of the capped distances, overlap (shares of the diagonal)."""
         q = (compose(matrix, spread(scan, 4000)) - self.centre) / self.scale
-        distance = self.tables.distance(q.T[None].float())[0]
-        rms, overlap = float(distance.clamp_max(CAP).square().mean().sqrt()), float((distance < NEAR).double().mean())
-        pose = Pose(matrix.cpu().numpy(), rms * self.scale, overlap, margin, True, "")
-        said = f"residual {rms * self.scale:.3g} mm, {overlap:.0%} of the scan within {NEAR * self.scale:.3g} mm of the part"
-        if self.reference and rms > MISFIT * self.reference:
-            return replace(pose, ok=False, reason=f"not this part: {said}; good scans {self.reference * self.scale:.3g} mm")
-        if overlap < OVERLAP:
-            return replace(pose, ok=False, reason=f"not this part: {said}")
-        return replace(pose, reason=said)
+        distance = self.tables.distance(q.T[None].float())[0].double()
+        rms = distance.clamp_max(CAP).square().mean().sqrt()
+        return float(torch.quantile(distance, SHARE)), float(rms), float((distance < NEAR).double().mean())
+
+    def _judge(self, scan: Tensor, matrix: Tensor, margin: float) -> Pose:
+        residual, rms, overlap = self._residual(scan, matrix)
+        said = f"{SHARE:.0%} of the scan lie within {residual * self.scale:.3g} mm of the part"
+        if self.reference:
+            said += f" (good scans: {self.reference * self.scale:.3g} mm)"
+        ok = not self.reference or residual <= MISFIT * self.reference
+        if ok and margin < UNSURE:
+            said += "; another pose fits almost as well"
+        return Pose(matrix.cpu().numpy(), rms * self.scale, overlap, margin, ok, said if ok else f"not this part: {said}")
 
 
 def _check(points: np.ndarray | Tensor, device: str | torch.device) -> Tensor:
@@ -130,10 +203,9 @@ def _check(points: np.ndarray | Tensor, device: str | torch.device) -> Tensor:
     return scan
 
 
-def _unstray(cloud: Tensor) -> tuple[Tensor, Tensor]:
-    """The cloud without points far outside of where 98 % of it lie, and which those are."""
+def _unstray(cloud: Tensor) -> Tensor:
+    """The cloud without points far outside of where 98 % of it lie."""
     sample = spread(cloud, 100_000)
     low, high = torch.quantile(sample, 0.01, 0), torch.quantile(sample, 0.99, 0)
     margin = 0.1 * (high - low).norm()
-    keep = ((cloud > low - margin) & (cloud < high + margin)).all(1)
-    return cloud[keep], keep
+    return cloud[((cloud > low - margin) & (cloud < high + margin)).all(1)]

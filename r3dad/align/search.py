@@ -42,6 +42,9 @@ class Search:
         middle = tables.coarse.mean(0)
         # Where the centroid of a scan may lie: that of the whole part, or of what one sees of it from one side.
         self.targets = torch.cat([middle[None], partial_centres(tables.coarse)])
+        low, high = tables.coarse.amin(0), tables.coarse.amax(0)
+        steps = [torch.arange(float(a) + 0.04, float(b), 0.08, device=device) for a, b in zip(low, high)]
+        self.lattice = torch.cartesian_prod(*steps)
         _, vectors = torch.linalg.eigh(torch.cov((tables.coarse - middle).T.double()))
         middle = middle.double()
         # Teeth, spokes and knurls make nearly equal poses a few degrees apart. The few points that tell them apart are lost in a trimmed
@@ -49,11 +52,15 @@ class Search:
         self.turns = turns_about(middle, vectors.T, torch.arange(1.5, 359, 1.5))
         self.nudges = torch.cat([turns_about(middle, vectors.T, torch.tensor([-3.0, 3.0])), shifts_along(vectors.T, 0.02)])
 
-    def __call__(self, points: Tensor) -> tuple[Tensor, float]:
-        """Best pose [4, 4] of a scan [N, 3] float32 in units of the part, and by how much its cost is below that of another kind."""
+    def __call__(self, points: Tensor, wide: bool = False) -> tuple[Tensor, float]:
+        """Best pose [4, 4] of a scan [N, 3] float32 in units of the part, and by how much its cost is below that of another kind.
+
+        wide: the scan's centroid may lie anywhere in the part, not only where a whole, halved or one-sided scan has it.
+        """
         tables = self.tables
         fine, _ = thin(points, FINE)
-        poses = self.hypotheses(*thin(points, COARSE))
+        targets, keep = (self.lattice, 160) if wide else (self.targets, 64)
+        poses = self.hypotheses(*thin(points, COARSE), targets, keep)
         for keep, count, reaches in STAGES:
             sample = spread(fine, count)
             for reach in reaches:
@@ -75,14 +82,14 @@ class Search:
         other = cost(tables, poses @ torch.linalg.inv(best), spread(tables.coarse, 400)) > ALIKE
         return best, float(value[other].min() / final.min()) - 1 if bool(other.any()) else math.inf
 
-    def hypotheses(self, coarse: Tensor, weight: Tensor, keep: int = 64) -> Tensor:
-        """The best of all rotations, each with several translations, on the distance field."""
+    def hypotheses(self, coarse: Tensor, weight: Tensor, places: Tensor, keep: int) -> Tensor:
+        """The best of all rotations, the centroid at each of several places [V, 3], on the distance field."""
         solid = weight >= 0.25 * weight.median()  # voxels with hardly a point hold strays
         coarse, weight = coarse[solid], weight[solid].clamp_max(float(weight.median()))
         centre = (coarse * weight[:, None]).sum(0) / weight.sum()
         coarse = coarse - centre
         coarse = coarse[coarse.norm(dim=1) < 0.75]
-        targets = self.tables.field_cells(self.targets, 1)
+        targets = self.tables.field_cells(places, 1)
 
         def cells(rotations: Tensor, count: int) -> Tensor:
             probe = spread(coarse, count)
@@ -96,7 +103,7 @@ class Search:
         order = value.argsort(stable=True)[:keep]
         poses = torch.eye(4, dtype=torch.float64, device=coarse.device).repeat(len(order), 1, 1)
         poses[:, :3, :3] = self.rotations[r[order]].double()
-        poses[:, :3, 3] = self.targets[t[order]].double() - poses[:, :3, :3] @ centre.double()
+        poses[:, :3, 3] = places[t[order]].double() - poses[:, :3, :3] @ centre.double()
         return poses
 
     def settle(self, poses: Tensor, sample: Tensor, steps: int, exact: bool = False) -> Tensor:
@@ -139,20 +146,31 @@ def distinct(poses: Tensor, value: Tensor, keep: int, apart: float = 0.02) -> Te
     return poses[order[chosen]]
 
 
-def partial_centres(points: Tensor, cell: float = 0.04) -> Tensor:
+def seen(points: Tensor, view: Tensor, cell: float) -> Tensor:
+    """Which points [N, 3] a camera far off in direction `view` [3] sees: those not behind the front-most of their pixel. [N] bool."""
+    depth = points @ view
+    a = torch.linalg.cross(view, torch.eye(3, dtype=points.dtype, device=points.device)[view.abs().argmin()])
+    a = a / a.norm()
+    pixel = (torch.stack([points @ a, points @ torch.linalg.cross(view, a)], 1) / cell).floor().long()
+    _, where = torch.unique(pixel[:, 0] * (1 << 20) + pixel[:, 1], return_inverse=True)
+    front = torch.full((int(where.max()) + 1,), -math.inf, dtype=points.dtype, device=points.device)
+    return depth > front.scatter_reduce_(0, where, depth, "amax")[where] - 1.5 * cell
+
+
+def visible_share(scan: Tensor) -> float:
+    """Largest share of a scan [N, 3] that one camera sees: near 1 for a one-sided scan, about a half for a whole one."""
+    size = 2 * (scan - scan.median(0).values).norm(dim=1).median()
+    coarse, _ = thin((scan / size).float(), COARSE)
+    return max(float(seen(coarse, view, 0.04).float().mean()) for view in sphere(VIEWS).to(scan.device))
+
+
+def partial_centres(points: Tensor) -> Tensor:
     """Centroids [V, 3] of what is left of a cloud [N, 3] if it is seen from one side, or cut in half, for many directions."""
-    centres = []
+    chosen: list[Tensor] = []
     for view in sphere(VIEWS).to(points.device):
         depth = points @ view
-        a = torch.linalg.cross(view, torch.eye(3, device=points.device)[view.abs().argmin()])
-        b = torch.linalg.cross(view, a / a.norm())
-        pixel = ((torch.stack([points @ a / a.norm(), points @ b], 1) + 2) / cell).long()
-        _, where = torch.unique(pixel[:, 0] * 4096 + pixel[:, 1], return_inverse=True)
-        front = torch.full((int(where.max()) + 1,), -math.inf, device=points.device).scatter_reduce_(0, where, depth, "amax")
-        centres.append(points[depth > front[where] - 1.5 * cell].mean(0))
-        centres.append(points[depth > depth.median()].mean(0))
-    chosen: list[Tensor] = []
-    for c in centres:
-        if all(float((c - k).norm()) > 0.03 for k in chosen):
-            chosen.append(c)
+        for part in (seen(points, view, 0.04), depth > depth.median()):
+            centre = points[part].mean(0)
+            if all(float((centre - c).norm()) > 0.03 for c in chosen):
+                chosen.append(centre)
     return torch.stack(chosen)

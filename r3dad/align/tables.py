@@ -5,6 +5,8 @@ Coordinates come first (points as [H, 3, N]): component by component a look-up r
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -30,18 +32,19 @@ class Tables:
         margin = FIELD_CAP + 0.02
         self._low = (points.amin(0) - margin).tolist()
         self._cell = float((points.amax(0) - points.amin(0)).max() + 2 * margin) / INDEX_CELLS
-        sides = [int((h + margin - low) / self._cell) + 1 for h, low in zip(points.amax(0).tolist(), self._low)]
-        if index is None:
-            index = self._make_index(sides)
-        self.index = index  # of the point nearest to the centre of each voxel of a box around the surface
-        self._flat = index.flatten()
-        self.field = self._make_field()
+        self._sides = [int((h + margin - low) / self._cell) + 1 for h, low in zip(points.amax(0).tolist(), self._low)]
+        if index is not None:
+            self.index = index
 
-    def _make_index(self, sides: list[int]) -> Tensor:
-        """[X, Y, Z] int32, exact near the surface; far from it cells share the answer of the middle of a block of 3 x 3 x 3."""
+    @cached_property
+    def index(self) -> Tensor:
+        """Of the point nearest to each voxel of a box around the surface: [X, Y, Z] int32.
+
+        Nearest to the voxel's centre near the surface; far from it voxels share the answer of the middle of a block of 3 x 3 x 3.
+        """
 
         def centres(stride: int) -> Tensor:
-            counts = [-(-s // stride) for s in sides]
+            counts = [-(-s // stride) for s in self._sides]
             axes = [
                 low + self._cell * (stride * torch.arange(n, device=self.points.device) + stride / 2)
                 for n, low in zip(counts, self._low)
@@ -50,12 +53,13 @@ class Tables:
 
         distance, index = self.nearest(centres(3))
         for dim in range(3):
-            distance, index = (x.repeat_interleave(3, dim).narrow(dim, 0, sides[dim]) for x in (distance, index))
+            distance, index = (x.repeat_interleave(3, dim).narrow(dim, 0, self._sides[dim]) for x in (distance, index))
         index, close = index.int(), distance < 4 * self._cell
         index[close] = self.nearest(centres(1)[close])[1].int()
         return index
 
-    def _make_field(self) -> Tensor:
+    @cached_property
+    def field(self) -> Tensor:
         """Distance at the centres of a cube of cells, in 255ths of FIELD_CAP, flat [FIELD_SIDE^3] uint8."""
         axis = (torch.arange(FIELD_SIDE, device=self.points.device) - FIELD_SIDE // 2) * FIELD_CELL
         field = torch.full((FIELD_SIDE,) * 3, 255, dtype=torch.uint8, device=axis.device)
@@ -91,7 +95,7 @@ class Tables:
             cell = [
                 ((q[:, k] - self._low[k]) * (1 / self._cell)).clamp_(0, self.index.shape[k] - 1).int() for k in range(3)
             ]
-            j = self._flat.index_select(0, ((cell[0] * self.index.shape[1] + cell[1]) * self.index.shape[2] + cell[2]).flatten())
+            j = self.index.flatten().index_select(0, ((cell[0] * self.index.shape[1] + cell[1]) * self.index.shape[2] + cell[2]).flatten())
         shape = (q.shape[0], q.shape[2])
         p, n = ([c.index_select(0, j).view(shape) for c in self._columns[k : k + 3]] for k in (0, 3))
         x, y, z = q[:, 0] - p[0], q[:, 1] - p[1], q[:, 2] - p[2]
