@@ -91,7 +91,9 @@ class CMakeBuild(build_ext):
         nvcc = find_nvcc() if CUDA != "0" else None
         if CUDA == "1" and nvcc is None:
             raise SystemExit("r3dad: R3DAD_CUDA=1 but nvcc was not found; put it on PATH or set CUDACXX")
-        tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}{'-cuda' if nvcc else ''}"
+        sanitize = choice("R3DAD_SANITIZE", "0", "1") == "1"
+        parts = [sysconfig.get_platform(), sys.implementation.cache_tag, *["cuda"] * bool(nvcc), *["sanitize"] * sanitize]
+        tag = "-".join(parts)
         folder = ROOT / "build" / f"native-{tag}"
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / "build.log"
@@ -107,7 +109,7 @@ class CMakeBuild(build_ext):
             *(f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"),
             *(f"-DR3DAD_CUDA={CUDA if nvcc else '0'}", f"-DR3DAD_VERSION={VERSION}"),
             f"-DR3DAD_CUDA_ARCHS={os.environ.get('R3DAD_CUDA_ARCHS', CUDA_ARCHS)}",
-            f"-DR3DAD_SANITIZE={'ON' if choice('R3DAD_SANITIZE', '0', '1') == '1' else 'OFF'}",
+            f"-DR3DAD_SANITIZE={'ON' if sanitize else 'OFF'}",
         ]
         call(configure, log, "configuring the native build", env)
         jobs = ["-j", os.environ["MAX_JOBS"]] if os.environ.get("MAX_JOBS") else []
