@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from r3dad.errors import InputError
+from r3dad.scans import write_atomic
 
 FORMAT = 1  # raised when older readers could misread the file
 
@@ -22,17 +22,10 @@ def save(path: str | Path, kind: str, tensors: dict[str, Tensor], settings: dict
         kind: what the file holds (``"model"``, ``"training"``), checked by :func:`load`.
         tensors: by name. settings: JSON values.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     metadata = {"r3dad_format": str(FORMAT), "r3dad_kind": kind, "settings": json.dumps(settings)}
-    try:
-        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, part, metadata)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomic(Path(path), to_bytes({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, metadata))
 
 
 def load(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -49,8 +52,30 @@ def _settings(given: list[str], **named: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def _working(title: str) -> Iterator[Callable[[float, str], None]]:
+    """A bar, and a word on interruption (typer ends the process with exit code 130)."""
+    try:
+        with _bar(title) as progress:
+            yield progress
+    except KeyboardInterrupt:
+        log.print("interrupted; give the same command again to go on")
+        raise
+
+
+@contextlib.contextmanager
 def _bar(title: str) -> Iterator[Callable[[float, str], None]]:
-    """A progress bar on stderr; the function takes the share done and a few words."""
+    """Progress on stderr: a bar on a terminal, a line every ten seconds in a log. The function takes the share done and a few words."""
+    if not log.is_terminal:
+        said = -10.0
+
+        def line(share: float, words: str) -> None:
+            nonlocal said
+            if time.monotonic() - said >= 10:
+                log.print(f"{title}: {share:.0%} {words}", markup=False, highlight=False)
+                said = time.monotonic()
+
+        yield line
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=log) as progress:
         task = progress.add_task(title, total=1.0)
@@ -73,7 +98,7 @@ def fit(
     files = find_scans(scans)
     detector = Detector(recipe, device=device, **_settings(setting, iterations=iterations))
     started = time.perf_counter()
-    with _bar("fit") as progress:
+    with _working("fit") as progress:
         detector.fit(files, progress=progress, resume=out.with_name(out.name + ".training"))
     detector.save(out)
     r = detector.recipe
@@ -90,25 +115,34 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for scores.csv, heat-coloured PLYs and report.html.")],
     device: Device = None,
 ) -> None:
-    """Score scans: a verdict per part, a heat map per point, a report."""
+    """Score scans: a verdict per part, a heat map per point, a report. A scan that cannot be read is named; the others run on."""
     from r3dad.detector import Detector
     from r3dad.evaluate import predict_file
     from r3dad.report import ReportItem, write_report
     from r3dad.scans import find_scans
 
     detector, files = Detector.load(model, device=device), find_scans(scans)
-    with _bar("predict") as progress:
+    errors: list[InputError] = []
+    with _working("predict") as progress:
 
         def items() -> Iterator[ReportItem]:
             for i, file in enumerate(files):
                 progress(i / len(files), file.name)
-                yield predict_file(detector, file).report_item()
+                try:
+                    yield predict_file(detector, file).report_item()
+                except InputError as error:
+                    errors.append(error)
+                    if len(errors) == len(files):  # nothing to report on
+                        raise
+                    yield ReportItem(file.stem, np.zeros((0, 3)), np.zeros(0), math.nan, None, note=str(error))
             progress(1.0, "report")
 
         page = write_report(
             out, items(), title=model.stem, settings=_described(detector, model), threshold=detector.threshold
         )
-    console.print(f"{len(files)} scans. Report: {page}")
+    console.print(f"{len(files) - len(errors)} of {len(files)} scans scored. Report: {page}")
+    if errors:
+        raise InputError("\nerror: ".join(map(str, errors)))
 
 
 def _described(detector: Any, model: Path) -> dict[str, str]:
@@ -137,7 +171,7 @@ def evaluate(
     """Fit and test every class of a data set. Classes that are done are kept, so an interrupted run goes on."""
     from r3dad.evaluate import evaluate as run
 
-    with _bar("evaluate") as progress:
+    with _working("evaluate") as progress:
         results = run(
             root,
             out,
@@ -171,7 +205,7 @@ def demo(
     """Make parts with and without defects, learn the good ones, find the bad ones, write the report."""
     from r3dad.demo import run
 
-    with _bar("demo") as progress:
+    with _working("demo") as progress:
         results, page = run(out, recipe=recipe, settings=_settings(setting), device=device, progress=progress)
     _print_figures(results)
     console.print(f"Report: {page}")
@@ -202,15 +236,13 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 def main() -> None:
-    """The ``r3dad`` command: errors for people, exit code 2; an interruption says that nothing is lost, exit code 130."""
+    """The ``r3dad`` command: errors for people, exit code 2."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill keeps the state too
     try:
         app()
     except InputError as error:
         log.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        log.print("interrupted; give the same command again to go on")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

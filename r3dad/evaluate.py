@@ -65,7 +65,10 @@ def predict_file(detector: Detector, file: Path, truth: LabelledScan | None = No
     """
     started = time.perf_counter()
     scan = read_scan(file)
-    prediction = detector.predict(scan)
+    try:
+        prediction = detector.predict(scan)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
     seconds = time.perf_counter() - started
     if truth is None:
         return Outcome(scan, prediction, seconds)
