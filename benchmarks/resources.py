@@ -127,14 +127,22 @@ def _reverse_diffusion(precision: str, features: int) -> Callable[[], object]:
 def _concat_squash(dtype: torch.dtype) -> Callable[[], object]:
     from r3dad.kernels.pointwise_triton import concat_squash
 
-    weight, bias, gate = torch.zeros(512, 256, dtype=dtype), torch.zeros(512, dtype=dtype), torch.zeros(3, 512, dtype=dtype)
+    weight, bias, gate = (
+        torch.zeros(512, 256, dtype=dtype),
+        torch.zeros(512, dtype=dtype),
+        torch.zeros(3, 512, dtype=dtype),
+    )
     return lambda: concat_squash(torch.zeros(3, 100, 256, dtype=dtype), weight, bias, gate, gate, 0.01)
 
 
 def _concat_squash_backward(dtype: torch.dtype) -> Callable[[], object]:
     from r3dad.kernels.pointwise_triton import concat_squash_backward
 
-    weight, bias, gate = torch.zeros(512, 256, dtype=dtype), torch.zeros(512, dtype=dtype), torch.zeros(3, 512, dtype=dtype)
+    weight, bias, gate = (
+        torch.zeros(512, 256, dtype=dtype),
+        torch.zeros(512, dtype=dtype),
+        torch.zeros(3, 512, dtype=dtype),
+    )
     x, y = torch.zeros(3, 100, 256, dtype=dtype), torch.zeros(3, 100, 512, dtype=dtype)
     return lambda: concat_squash_backward(y, x, weight, bias, gate, y, 0.01)
 
@@ -157,7 +165,9 @@ def _cluster_distance() -> object:
     from r3dad.kernels import nearest_triton
 
     found = torch.zeros(3, 100, 64), torch.zeros(3, 100, 64, dtype=torch.int64)
-    with mock.patch.object(nearest_triton, "knn", lambda *_: found):  # caught under its own name; its indices are not written here
+    with mock.patch.object(
+        nearest_triton, "knn", lambda *_: found
+    ):  # caught under its own name; its indices are not written here
         return nearest_triton.cluster_distance(torch.zeros(3, 100, 3), torch.zeros(3, 100, 3), 64)
 
 

@@ -1,14 +1,14 @@
 """k nearest neighbours and the distance of clusters in Triton, both exact.
 
-knn: two kernels. ``knn_candidates`` walks over the reference twice: first it keeps the minimum of GROUPS groups of points, whose k-th smallest
-bounds the k-th neighbour from above; then it notes every point within the bound, some k of them. ``knn_select`` sorts the noted ones by
-distance, then index, as one 64-bit key (a squared distance is not negative, so its bits are ordered as it is). A query with more
-candidates than there is room for (exact ties, lattices) is sorted chunk by chunk instead. Distances are computed without fused
-multiply-adds, in the definition's order.
+knn: two kernels. ``knn_candidates`` walks over the reference twice: first it keeps the minimum of GROUPS groups of points, whose k-th
+smallest bounds the k-th neighbour from above; then it notes every point within the bound, some k of them. ``knn_select`` sorts the
+noted ones by distance, then index, as one 64-bit key (a squared distance is not negative, so its bits are ordered as it is). A query
+with more candidates than there is room for (exact ties, lattices) is sorted chunk by chunk instead. Distances are computed without
+fused multiply-adds, in the definition's order.
 
-cluster_distance: ``cluster_shortlist`` multiplies rows of clusters (tf32 in three parts, near float32) and keeps, per query and column class
-(reference index modulo REFERENCES), the nearest and the distance of the second nearest; ``cluster_rescore`` computes by direct difference
-every candidate that the rounding of the product leaves in question, and a whole cloud when a class held two of them.
+cluster_distance: ``cluster_shortlist`` multiplies rows of clusters (tf32 in three parts, near float32) and keeps, per query and column
+class (reference index modulo REFERENCES), the nearest and the distance of the second nearest; ``cluster_rescore`` computes by direct
+difference every candidate that the rounding of the product leaves in question, and a whole cloud when a class held two of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from r3dad.kernels import configurations
 from r3dad.kernels.configurations import padded
 
 _MOST = 128  # neighbours; keys of a query are sorted in registers
-_ROUNDING = 2.0**-14  # of a squared distance by the product, per squared norm: 192 terms, truncating accumulation, on both of a pair
+_ROUNDING = (
+    2.0**-14
+)  # of a squared distance by the product, per squared norm: 192 terms, truncating accumulation, on both of a pair
 
 
 @triton.jit

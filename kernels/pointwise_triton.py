@@ -167,7 +167,10 @@ def concat_squash(
     if out.numel() == 0:
         return out
     config = configurations.choose("layer_forward", _NAMES[x.dtype], x.device)
-    tile = config.sizes | {"OUT": min(config.sizes["OUT"], padded(outputs)), "IN": min(config.sizes["IN"], padded(inputs))}
+    tile = config.sizes | {
+        "OUT": min(config.sizes["OUT"], padded(outputs)),
+        "IN": min(config.sizes["IN"], padded(inputs)),
+    }
     grid = (batch * triton.cdiv(points, tile["POINTS"]), triton.cdiv(outputs, tile["OUT"]))
     layer_forward[grid](
         x, weight, bias.contiguous(), gate, shift, out, points, negative_slope, inputs, outputs,
@@ -187,7 +190,10 @@ def concat_squash_backward(
     if grad.numel() == 0 or x.numel() == 0:
         return dx, torch.zeros_like(weight), torch.zeros_like(bias), torch.zeros_like(gate), torch.zeros_like(gate)
     config = configurations.choose("layer_backward_input", _NAMES[x.dtype], x.device)
-    tile = config.sizes | {"OUT": min(config.sizes["OUT"], padded(inputs)), "IN": min(config.sizes["IN"], padded(outputs))}
+    tile = config.sizes | {
+        "OUT": min(config.sizes["OUT"], padded(inputs)),
+        "IN": min(config.sizes["IN"], padded(outputs)),
+    }
     layer_backward_input[(batch * triton.cdiv(points, tile["POINTS"]), triton.cdiv(inputs, tile["OUT"]))](
         grad, output, weight, gate, dx, points, negative_slope, inputs, outputs,
         **tile, DOT=_dot(x.dtype), num_warps=config.warps, num_stages=config.stages,

@@ -30,7 +30,11 @@ def test_gradients_of_the_operation_equal_plain_pytorch():
 
 def test_every_operation_has_a_triton_row_that_is_the_first_choice():
     points = draw(1)(1, 6, 3)
-    for op, args in {"knn": (points, points, 2), "cluster_distance": (points, points, 2), "concat_squash": (*layer(), 0.01)}.items():
+    for op, args in {
+        "knn": (points, points, 2),
+        "cluster_distance": (points, points, 2),
+        "concat_squash": (*layer(), 0.01),
+    }.items():
         assert backends.choose(op, *args)[0] == "triton"
     for op, rows in backends.TABLE.items():
         assert "triton" in rows, op
