@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +22,12 @@ SHARE = 0.8  # of the scan must lie on the surface: the rest may be defect, stra
 MISFIT = 2.5  # and not further from it than so many times what good scans show
 REFERENCE_FLOOR = 0.0016  # what good scans show at least: instances differ, noise (share of the diagonal)
 DOUBT = 1.6  # a first search that leaves more than so many times is followed by a wider one
-JOINED = 0.9  # good scans with this overlap join the surface at once, others one by one
+JOINED = 0.97  # good scans with this overlap join the surface at once, others one by one
 LEAST_OVERLAP = 0.5  # a good scan with less overlap with the others cannot be placed
-UNSURE = 0.1  # margin below which a good scan that overlaps in part cannot be placed, and any other is said to be unsure
+CRISP = (0.89, 0.004, 0.012)  # nor one of whose points within the last distance a smaller share than the first lie within the middle one
+UNSURE = 0.1  # margin below which a pose is said to be unsure
+STARTS = 4  # good scans tried as the first one
+
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,18 @@ class Pose:
     margin: float
     ok: bool
     reason: str
+
+
+class _Fit(NamedTuple):
+    """Shares of the diagonal: distance within which 80 % of a scan lie, root mean square of its capped distances; overlap; crispness.
+
+    Where views of a part overlap but in part, points are on the surface or far from it. Many a little off it betray a wrong pose.
+    """
+
+    residual: float
+    rms: float
+    overlap: float
+    crisp: float
 
 
 class Frame:
@@ -87,13 +102,11 @@ class Frame:
         if pose == "fixed":
             placed = {k: (torch.eye(4, dtype=torch.float64, device=device), math.inf) for k in range(len(scans))}
         else:
-            order = sorted(range(len(scans)), key=lambda k: visible_share(scans[k]))
             placed = {}
-            for start in order:
+            for start in sorted(range(len(scans)), key=lambda k: visible_share(scans[k]))[:STARTS]:
                 found = cls._grow(scans, start)
-                if len(found) > len(placed):
-                    placed = found
-                if len(placed) > len(scans) / 2:
+                placed = found if len(found) > len(placed) else placed
+                if len(placed) == len(scans):
                     break
         first = torch.linalg.inv(placed[min(placed)][0])
         placed = {k: (first @ matrix, margin) for k, (matrix, margin) in sorted(placed.items())}
@@ -101,7 +114,7 @@ class Frame:
         if pose == "search" and len(placed) > 1:
             placed = {k: (frame._polished(scans[k], matrix) if k != min(placed) else matrix, m) for k, (matrix, m) in placed.items()}
             frame = cls._fused(scans, placed)
-        frame.reference = max(REFERENCE_FLOOR, float(np.median([frame._residual(scans[k], m)[0] for k, (m, _) in placed.items()])))
+        frame.reference = max(REFERENCE_FLOOR, float(np.median([frame._fit(scans[k], m).residual for k, (m, _) in placed.items()])))
         poses = []
         for k, scan in enumerate(scans):
             if k in placed:
@@ -122,13 +135,15 @@ class Frame:
         placed = {start: (torch.eye(4, dtype=torch.float64, device=scans[start].device), math.inf)}
         while len(placed) < len(scans):
             frame = cls._fused(scans, placed)
-            found = {k: frame._judge(scans[k], *frame._search(scans[k])) for k in range(len(scans)) if k not in placed}
-            sure = {k: p for k, p in found.items() if p.overlap >= JOINED or (p.overlap >= LEAST_OVERLAP and p.margin >= UNSURE)}
-            if not sure:
+            found = {k: frame._search(scans[k]) for k in range(len(scans)) if k not in placed}
+            fits = {k: frame._fit(scans[k], matrix) for k, (matrix, _) in found.items()}
+            chosen = [k for k, fit in fits.items() if fit.overlap >= JOINED]
+            if not chosen:
+                sure = [k for k, fit in fits.items() if fit.overlap >= LEAST_OVERLAP and fit.crisp >= CRISP[0]]
+                chosen = sorted(sure, key=lambda k: -fits[k].crisp)[:1]
+            if not chosen:
                 break
-            at_once = [k for k, p in sure.items() if p.overlap >= JOINED]
-            for k in at_once or [max(sure, key=lambda k: sure[k].overlap)]:
-                placed[k] = (torch.from_numpy(sure[k].matrix).to(scans[k].device), sure[k].margin)
+            placed.update({k: found[k] for k in chosen})
         return placed
 
     def register(self, points: np.ndarray | Tensor, *, pose: Literal["search", "fixed"] = "search") -> Pose:
@@ -157,10 +172,10 @@ class Frame:
         kept = (((scan - middle) / self.scale)[(scan - middle).norm(dim=1) < 1.2 * self.scale]).float()
         pose, margin = self.search(kept)
         matrix = self._to_mm(pose, middle)
-        residual, _, _ = self._residual(scan, matrix)
+        residual = self._fit(scan, matrix).residual
         if self.reference and residual > DOUBT * self.reference:
             pose, margin = self.search(kept, wide=True)
-            if self._residual(scan, wide := self._to_mm(pose, middle))[0] < residual:
+            if self._fit(scan, wide := self._to_mm(pose, middle)).residual < residual:
                 return wide, margin
         return matrix, margin
 
@@ -175,15 +190,20 @@ class Frame:
         step = self.search.settle(torch.eye(4, dtype=torch.float64, device=scan.device)[None], sample, 4, exact=True)[0]
         return self._to_mm(step, self.centre) @ matrix
 
-    def _residual(self, scan: Tensor, matrix: Tensor) -> tuple[float, float, float]:
-        """Distance within which 80 % of the scan lie, root mean square of the capped distances, overlap (shares of the diagonal)."""
+    def _fit(self, scan: Tensor, matrix: Tensor) -> _Fit:
+        """How well a scan (mm) lies on the surface under a pose."""
         q = (compose(matrix, spread(scan, 4000)) - self.centre) / self.scale
         distance = self.tables.distance(q.T[None].float())[0].double()
+
+        def share(within: float) -> float:
+            return float((distance < within).double().mean())
+
         rms = distance.clamp_max(CAP).square().mean().sqrt()
-        return float(torch.quantile(distance, SHARE)), float(rms), float((distance < NEAR).double().mean())
+        crisp = share(CRISP[1]) / max(share(CRISP[2]), 1e-9)
+        return _Fit(float(torch.quantile(distance, SHARE)), float(rms), share(NEAR), crisp)
 
     def _judge(self, scan: Tensor, matrix: Tensor, margin: float) -> Pose:
-        residual, rms, overlap = self._residual(scan, matrix)
+        residual, rms, overlap, _ = self._fit(scan, matrix)
         said = f"{SHARE:.0%} of the scan lie within {residual * self.scale:.3g} mm of the part"
         if self.reference:
             said += f" (good scans: {self.reference * self.scale:.3g} mm)"
