@@ -37,8 +37,9 @@ class BuildError(Exception):
 
 def find_nvcc() -> str | None:
     """nvcc where the user says, on PATH, or in the toolkit's usual place (CMake looks at the first two only)."""
-    usual = Path("/usr/local/cuda/bin/nvcc")
-    return os.environ.get("CUDACXX") or shutil.which("nvcc") or (str(usual) if usual.exists() else None)
+    if "CUDACXX" in os.environ:
+        return shutil.which(os.environ["CUDACXX"])
+    return shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
 
 
 def tool(name: str) -> str:
@@ -62,13 +63,17 @@ class CMakeBuild(build_ext):
     """One CMake project for both modules, built in a folder of its own so that a rebuild is incremental."""
 
     def run(self) -> None:
+        if not self.extensions:
+            return
         built = []
         try:
             built = self.build_native()
         except BuildError as error:
             if NATIVE == "require":
                 raise SystemExit(f"r3dad: {error}") from None
-            print(f"r3dad: native kernels are not built ({error}); every operation runs in plain PyTorch", file=sys.stderr)
+            print(
+                f"r3dad: native kernels are not built ({error}); every operation runs in plain PyTorch", file=sys.stderr
+            )
         # What was not built is not part of the package.
         self.extensions = [e for e in self.extensions if e.name in built]
         if self.inplace:
@@ -92,7 +97,12 @@ class CMakeBuild(build_ext):
         if CUDA == "1" and nvcc is None:
             raise SystemExit("r3dad: R3DAD_CUDA=1 but nvcc was not found; put it on PATH or set CUDACXX")
         sanitize = choice("R3DAD_SANITIZE", "0", "1") == "1"
-        parts = [sysconfig.get_platform(), sys.implementation.cache_tag, *["cuda"] * bool(nvcc), *["sanitize"] * sanitize]
+        parts = [
+            sysconfig.get_platform(),
+            sys.implementation.cache_tag,
+            *["cuda"] * bool(nvcc),
+            *["sanitize"] * sanitize,
+        ]
         tag = "-".join(parts)
         folder = ROOT / "build" / f"native-{tag}"
         folder.mkdir(parents=True, exist_ok=True)

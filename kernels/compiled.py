@@ -160,7 +160,10 @@ def reverse_diffusion(
     """See :func:`r3dad.ops.reverse_diffusion`. ``bfloat16`` products need AVX512-BF16; elsewhere they are float32, which is closer."""
     batch, points, _ = start.shape
     # Kept in a list: a contiguous copy must outlive the call.
-    held = [t.contiguous() for t in (*weights, *biases, gate_time, shift_time, coefficients, start, gate_shape, shift_shape, seeds)]
+    held = [
+        t.contiguous()
+        for t in (*weights, *biases, gate_time, shift_time, coefficients, start, gate_shape, shift_shape, seeds)
+    ]
     condition = None if condition is None or condition.shape[2] == 0 else condition.contiguous()
     out = torch.empty_like(held[2 * len(weights) + 3])
     address = [t.data_ptr() for t in held]

@@ -47,6 +47,7 @@ def _kernels_of_a_plain_checkout() -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules["r3dad.kernels"] = module
     spec.loader.exec_module(module)
+    globals()["kernels"] = module
 
 
 _kernels_of_a_plain_checkout()

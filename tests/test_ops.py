@@ -45,9 +45,7 @@ def rng(seed: int = 0) -> torch.Generator:
 def torus(count: int, batch: int = 1, seed: int = 0) -> torch.Tensor:
     """[B, N, 3]: points on a surface."""
     u, v = torch.rand(2, batch, count, generator=rng(seed)) * 2 * torch.pi
-    return torch.stack(
-        [(1 + 0.4 * v.cos()) * u.cos(), (1 + 0.4 * v.cos()) * u.sin(), 0.4 * v.sin()], -1
-    )
+    return torch.stack([(1 + 0.4 * v.cos()) * u.cos(), (1 + 0.4 * v.cos()) * u.sin(), 0.4 * v.sin()], -1)
 
 
 def lattice(n: int) -> torch.Tensor:
@@ -60,7 +58,11 @@ def lattice(n: int) -> torch.Tensor:
 
 def squash_case(b: int, n: int, k: int, m: int, slope: float = 0.01) -> tuple:
     g = rng(b + n + k + m)
-    x, weight, bias = torch.randn(b, n, k, generator=g), torch.randn(m, k, generator=g) / k**0.5, torch.randn(m, generator=g)
+    x, weight, bias = (
+        torch.randn(b, n, k, generator=g),
+        torch.randn(m, k, generator=g) / k**0.5,
+        torch.randn(m, generator=g),
+    )
     return x, weight, bias, torch.rand(b, m, generator=g), torch.randn(b, m, generator=g), slope
 
 
@@ -232,7 +234,9 @@ def mapped(args, change):
 
 def double(args):
     """In float64 throughout."""
-    args = tuple("float32" if isinstance(a, str) else a for a in args)  # the precision of products: none lower than the rest
+    args = tuple(
+        "float32" if isinstance(a, str) else a for a in args
+    )  # the precision of products: none lower than the rest
     return mapped(args, lambda t: t.double() if t.is_floating_point() else t)
 
 
@@ -252,7 +256,13 @@ def on_backend(op: str, backend: str, args: tuple):
 
 
 ROWS = [
-    pytest.param(op, backend, case, id=f"{op}-{backend}-{case}".replace(" ", "_"), marks=[pytest.mark.slow] * (backend == "keops"))
+    pytest.param(
+        op,
+        backend,
+        case,
+        id=f"{op}-{backend}-{case}".replace(" ", "_"),
+        marks=[pytest.mark.slow] * (backend == "keops"),
+    )
     for op, table in backends.TABLE.items()
     for backend in table
     if backend != "torch"
@@ -377,7 +387,9 @@ def test_encode_definition_equals_a_loop():
 
 def test_reverse_diffusion_definition_equals_a_loop():
     args = double(reverse_case(2, 4, 3, (6, 5, 3), features=2))
-    weights, biases, gate_time, gate_shape, shift_time, shift_shape, coefficients, start, seeds, condition, slope, _ = args
+    weights, biases, gate_time, gate_shape, shift_time, shift_shape, coefficients, start, seeds, condition, slope, _ = (
+        args
+    )
     got = reverse_diffusion_definition(*args)
     for b in range(2):
         for n in range(4):
@@ -387,7 +399,9 @@ def test_reverse_diffusion_definition_equals_a_loop():
                 for layer, (weight, bias) in enumerate(zip(weights, biases)):
                     part = slice(at, at + len(bias))
                     gate = 1 / (1 + np.exp(-(gate_time[s, part] + gate_shape[b, part]).numpy()))
-                    h = (weight.numpy() @ h + bias.numpy()) * gate + (shift_time[s, part] + shift_shape[b, part]).numpy()
+                    h = (weight.numpy() @ h + bias.numpy()) * gate + (
+                        shift_time[s, part] + shift_shape[b, part]
+                    ).numpy()
                     h = np.where((h > 0) | (layer == 2), h, slope * h)
                     at += len(bias)
                 x = ca * x + cb * (x + h) + sigma * philox.normal(seeds, 4, s + 1)[b, n].double().numpy()
