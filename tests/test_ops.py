@@ -432,7 +432,7 @@ def test_concat_squash_gradients_of_the_definition():
     x, weight, bias, gate, shift, _ = double(squash_case(2, 3, 4, 5))
     inputs = [t.requires_grad_() for t in (x, weight, bias, gate, shift)]
     for slope in (0.1, 1.0):
-        assert torch.autograd.gradcheck(lambda *t: ops.concat_squash(*t, slope), inputs)
+        assert torch.autograd.gradcheck(lambda *t, s=slope: ops.concat_squash(*t, s), inputs)
 
 
 def test_concat_squash_gradients_equal_autograd_of_the_definition():
