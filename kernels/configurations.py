@@ -24,6 +24,7 @@ class Configuration:
 TABLE: dict[tuple[str, str], dict[int, Configuration]] = {
     ("reverse_diffusion", "bfloat16"): {
         80: Configuration({"POINTS": 64, "CHUNK": 32, "SLICE_IN": 64, "SLICE_OUT": 64}, 8, 2),
+        90: Configuration({"POINTS": 64, "CHUNK": 32, "SLICE_IN": 64, "SLICE_OUT": 32}, 8, 2),
     },
     ("reverse_diffusion", "float32"): {
         80: Configuration({"POINTS": 32, "CHUNK": 32, "SLICE_IN": 32, "SLICE_OUT": 32}, 8, 2),

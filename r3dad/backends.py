@@ -40,11 +40,13 @@ TABLE: dict[str, dict[str, str]] = {
     "knn": {
         "triton": "r3dad.kernels.nearest_triton:knn",
         "cpu": "r3dad.kernels.compiled:knn",
+        "keops": "r3dad.kernels.nearest_keops:knn",
         "torch": "r3dad.ops.knn:knn_definition",
     },
     "cluster_distance": {
         "triton": "r3dad.kernels.nearest_triton:cluster_distance",
         "cpu": "r3dad.kernels.compiled:cluster_distance",
+        "keops": "r3dad.kernels.nearest_keops:cluster_distance",
         "torch": "r3dad.ops.cluster_distance:cluster_distance_definition",
     },
 }
@@ -52,6 +54,7 @@ BACKENDS = ("cuda", "triton", "keops", "cpu", "torch")
 
 
 _GPU = ("cuda", "triton")
+_KEOPS_PAIRS = 1 << 30  # from here on the seconds that KeOps compiles are worth it
 
 
 class BackendError(RuntimeError):
@@ -120,6 +123,8 @@ def why_not(op: str, backend: str, *args: Any) -> str | None:
         and not (backend == "triton" and os.environ.get("TRITON_INTERPRET") == "1")
     ):
         return "needs tensors on a GPU"  # said before importing a library that is of no use then
+    if backend == "keops" and asked_for(op) != "keops" and args[0].shape[1] * args[1].shape[1] < _KEOPS_PAIRS:
+        return f"compiles for seconds; taken unasked from {_KEOPS_PAIRS} pairs of points on"
     try:
         _, reason = _load(row)
     except ImportError as error:
