@@ -7,6 +7,7 @@ patch of the surface unseen. Depths are given in mm; other lengths follow from t
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,7 +17,8 @@ from r3dad.scans.flaws.base import MARGIN, Defect
 from r3dad.scans.parts import COARSE, Part
 from r3dad.scans.sdf import Array, Shape, find_cells, grid
 
-RIM = 0.012  # width of the labelled rim of a missing patch (share of the diagonal)
+RIM = 0.012  # points this near to missing surface are its rim (share of the diagonal)
+LOST = 0.006  # nominal surface further than this from the defective part is missing (share of the diagonal)
 
 _KINDS: dict[str, Callable[[Part, float, np.random.Generator], Defect]] = {
     "bump": partial(bent.press, sign=1),
@@ -87,3 +89,14 @@ def displacement(part: Part, flaw: Defect, p: Array) -> Array:
         way = ((p[near] - q) * part.shape.normals(q)).sum(1)
         depth[near] = np.where(np.abs(way) > np.abs(depth[near]), way, depth[near])
     return depth
+
+
+def lost(part: Part, flaw: Defect, shape: Shape, rng: np.random.Generator) -> Array:
+    """Points [K, 3] of the nominal surface that are gone with the material; `shape` is the part with the defect."""
+    nominal = part.shape
+    cells = nominal.cells[np.linalg.norm(nominal.cells - flaw.centre, axis=1) < flaw.reach]
+    if not flaw.cuts or not len(cells):
+        return np.zeros((0, 3))
+    count = 100 + 30_000 * len(cells) // len(nominal.cells)
+    p, _ = replace(nominal, cells=cells).sample(rng, count)
+    return p[shape.field(p) > LOST * part.diagonal]

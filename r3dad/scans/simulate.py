@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r3dad.errors import InputError
-from r3dad.scans.defects import DEFECTS, RIM, Defect, defect, displacement, flawed
+from r3dad.scans.defects import DEFECTS, RIM, Defect, defect, displacement, flawed, lost
 from r3dad.scans.parts import Part, part, stream
 from r3dad.scans.sdf import Array, Ripple, Shape, unit
 from r3dad.scans.sensors import SENSORS, SEVERAL, SIDED, Capture, several
@@ -27,8 +27,9 @@ class SimulatedScan:
 
     points [M, 3] float64 (mm); labels [M] bool, defective; normals [M, 3] of the surface; depth_mm [M]: how far the
     defect moved the surface along its normal (+ material, - missing); pose [4, 4]: from the part's frame to the
-    scan's; noise_mm: of the sensor; kind: of the defect, or "good"; missing [K, 3]: surface points that a missing
-    patch hides (mm, frame of the scan).
+    scan's; noise_mm: of the sensor; kind: of the defect, or "good"; missing [K, 3]: points of the good
+    surface that are not there (mm, frame of the scan): in a missing patch those that this sensor would have seen, of
+    a chip or broken end all.
     """
 
     points: Array
@@ -61,8 +62,8 @@ def scan(
     pose: "random" or "fixed"; views: how many views of a sided sensor are merged (1; multiview: 2-4);
     noise: share of the diagonal (random, 0.05-0.15 %); stray: share of stray points (random, 0-0.3 %);
     variation: warp and scale this instance a little. Whole-surface scans have exactly `points` points (cmm: at most),
-    sided ones about as many. Points whose surface moved by more than 0.15 % of the diagonal are labelled, and the rim
-    (1.2 %) of a missing patch. Raises InputError for unknown kinds, sensors and poses.
+    sided ones about as many. Points whose surface moved by more than 0.15 % of the diagonal are labelled, and those within
+    1.2 % of missing surface (hole, chip, break). Raises InputError for unknown kinds, sensors and poses.
     """
     for name, value, known in (("sensor", sensor, SENSORS), ("pose", pose, ("random", "fixed"))):
         if value not in known:
@@ -100,8 +101,8 @@ def _attempt(
     seen = several(SENSORS[sensor], shape, rng, points, sigma, _views(part, shape, flaw, rng, count))
     if len(seen.points) > points:
         seen = seen.take(np.sort(rng.permutation(len(seen.points))[:points]))
-    depth, labels, gone = _truth(part, flaw, seen)
-    missing, seen, depth, labels = seen.points[gone], seen.take(~gone), depth[~gone], labels[~gone]
+    depth, labels, hidden, missing = _truth(part, flaw, shape, seen, rng)
+    seen, depth, labels = seen.take(~hidden), depth[~hidden], labels[~hidden]
 
     made = _variation(rng, diagonal, float(variation))
     p = made(seen.points) + seen.error
@@ -115,17 +116,24 @@ def _attempt(
                          made(missing) @ turned.T + shift)  # fmt: skip
 
 
-def _truth(part: Part, flaw: Defect | None, seen: Capture) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Depth (mm), label and "hidden by a missing patch" of each point."""
-    nothing = np.zeros(len(seen.points), bool)
+def _truth(
+    part: Part, flaw: Defect | None, shape: Shape, seen: Capture, rng: np.random.Generator
+) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_], Array]:
+    """Depth (mm), label and "hidden by a missing patch" of each point; points of the surface that is gone."""
+    from scipy.spatial import cKDTree
+
+    nothing, none = np.zeros(len(seen.points), bool), np.zeros((0, 3))
     if flaw is None:
-        return np.zeros(len(seen.points)), nothing, nothing
+        return np.zeros(len(seen.points)), nothing, nothing, none
     depth = displacement(part, flaw, seen.points)
     labels = np.abs(depth) > LABEL_AT * part.diagonal
-    if flaw.missing is None:
-        return depth, labels, nothing
-    rim = flaw.missing(seen.points, seen.normals)
-    return depth, labels | ((rim >= 0) & (rim < RIM * part.diagonal)), rim < 0
+    if flaw.missing is not None:
+        rim = flaw.missing(seen.points, seen.normals)
+        return depth, labels | ((rim >= 0) & (rim < RIM * part.diagonal)), rim < 0, seen.points[rim < 0]
+    gone = lost(part, flaw, shape, rng)
+    if len(gone):
+        labels |= np.isfinite(cKDTree(gone).query(seen.points, distance_upper_bound=RIM * part.diagonal)[0])
+    return depth, labels, nothing, gone
 
 
 def _views(part: Part, shape: Shape, flaw: Defect | None, rng: np.random.Generator, count: int) -> Array:

@@ -20,7 +20,8 @@ class Defect:
 
     depth: how far the surface moves at most (mm); spot, normal [3]: where it can be seen, and the surface's normal there;
     source: points [N, 3] of the defective part to where they were; change: (points, distance) -> distance;
-    missing: (points, normals) -> distance (mm) to the rim of a missing patch, negative in it.
+    missing: (points, normals) -> distance (mm) to the rim of a missing patch, negative in it;
+    cuts: surface is gone with the material (what is left of a thin wall beside it has not moved).
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Defect:
     source: Callable[[Array], Array] | None = None
     change: Callable[[Array, Array], Array] | None = None
     missing: Callable[[Array, Array], Array] | None = None
+    cuts: bool = False
 
 
 def frame(n: Array) -> tuple[Array, Array]:

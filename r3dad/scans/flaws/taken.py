@@ -93,7 +93,7 @@ def chip(part: Part, depth: float, rng: np.random.Generator) -> Defect:
         return np.maximum(d, -(bite + 0.1 * depth * rough(p)))
 
     reach = float((np.linalg.norm(centres - c, axis=1) + radii).max()) + 0.5 * depth
-    return Defect("chip", depth, c, n, c, reach, change=change)
+    return Defect("chip", depth, c, n, c, reach, change=change, cuts=True)
 
 
 def break_off(part: Part, depth: float, rng: np.random.Generator) -> Defect:
@@ -107,7 +107,8 @@ def break_off(part: Part, depth: float, rng: np.random.Generator) -> Defect:
         return np.maximum(d, (p - root) @ lean + amount * rough(p))
 
     centre, reach = ball_around(tip, 0.06 * part.diagonal)
-    return Defect("break", float((tip @ u).max() - offset), root, u, centre, reach, change=change)
+    spot = tip[np.argmin(((tip - root) ** 2).sum(1))]
+    return Defect("break", float((tip @ u).max() - offset), spot, u, centre, reach, change=change, cuts=True)
 
 
 def wear(part: Part, depth: float, rng: np.random.Generator) -> Defect:
