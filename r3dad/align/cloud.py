@@ -32,11 +32,11 @@ def spread(points: Tensor, count: int) -> Tensor:
 
 
 def rotation_grid(count: int) -> Tensor:
-    """Nearly uniform rotations [count, 3, 3] float32: super-Fibonacci spiral (Alexa, CVPR 2022)."""
+    """Nearly uniform rotations [count, 3, 3] float64: super-Fibonacci spiral (Alexa, CVPR 2022)."""
     s = np.arange(count) + 0.5
     a, b = 2 * np.pi * s / math.sqrt(2), 2 * np.pi * s / 1.533751168755204288
     r, q = np.sqrt(s / count), np.sqrt(1 - s / count)
-    return quaternion_matrix(torch.from_numpy(np.stack([r * np.sin(a), r * np.cos(a), q * np.sin(b), q * np.cos(b)], 1))).float()
+    return quaternion_matrix(torch.from_numpy(np.stack([r * np.sin(a), r * np.cos(a), q * np.sin(b), q * np.cos(b)], 1)))
 
 
 def quaternion_matrix(q: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ NEAR = 0.01  # a point this close to the surface overlaps it (share of the diago
 SHARE = 0.8  # of the scan must lie on the surface: the rest may be defect, strays, a fixture
 MISFIT = 2.5  # and not further from it than so many times what good scans show
 REFERENCE_FLOOR = 0.0016  # what good scans show at least: instances differ, noise (share of the diagonal)
+LEAST_EXTENT = 0.25  # a scan smaller than this (share of the diagonal) fits anywhere
 DOUBT = 1.6  # a first search that leaves more than so many times is followed by a wider one
 JOINED = 0.97  # good scans with this overlap join the surface at once, others one by one
 LEAST_OVERLAP = 0.5  # a good scan with less overlap with the others cannot be placed
@@ -114,7 +115,7 @@ class Frame:
         if pose == "search" and len(placed) > 1:
             placed = {k: (frame._polished(scans[k], matrix) if k != min(placed) else matrix, m) for k, (matrix, m) in placed.items()}
             frame = cls._fused(scans, placed)
-        frame.reference = max(REFERENCE_FLOOR, float(np.median([frame._fit(scans[k], m).residual for k, (m, _) in placed.items()])))
+        frame.reference = max(REFERENCE_FLOOR, cls._held_out(scans, placed) / frame.scale)
         poses = []
         for k, scan in enumerate(scans):
             if k in placed:
@@ -128,6 +129,24 @@ class Frame:
     @classmethod
     def _fused(cls, scans: list[Tensor], placed: dict[int, tuple[Tensor, float]]) -> Frame:
         return cls.of(torch.cat([compose(matrix, scans[k]) for k, (matrix, _) in placed.items()]))
+
+    @classmethod
+    def _held_out(cls, scans: list[Tensor], placed: dict[int, tuple[Tensor, float]], most: int = 6) -> float:
+        """Distance (mm) within which 80 % of a good scan lie from the surface of the others, where they meet: the median over scans.
+
+        A lone scan is cut in two, every other point.
+        """
+        if len(placed) == 1:
+            (k,) = placed
+            scans = [scans[k][::2], scans[k][1::2]]
+            placed = dict.fromkeys((0, 1), placed[k])
+        found = []
+        for k in list(placed)[:most]:
+            others = cls._fused(scans, {j: p for j, p in placed.items() if j != k})
+            distance = others._distance(scans[k], placed[k][0])
+            meet = distance[distance < CRISP[2]]
+            found += [others.scale * float(torch.quantile(meet, SHARE))] if len(meet) else []
+        return float(np.median(found)) if found else 0.0
 
     @classmethod
     def _grow(cls, scans: list[Tensor], start: int) -> dict[int, tuple[Tensor, float]]:
@@ -190,10 +209,14 @@ class Frame:
         step = self.search.settle(torch.eye(4, dtype=torch.float64, device=scan.device)[None], sample, 4, exact=True)[0]
         return self._to_mm(step, self.centre) @ matrix
 
+    def _distance(self, scan: Tensor, matrix: Tensor) -> Tensor:
+        """Distance to the surface of at most 4000 points of a scan (mm) under a pose, in shares of the diagonal: [N] float64."""
+        q = (compose(matrix, spread(scan, 4000)) - self.centre) / self.scale
+        return self.tables.distance(q.T[None].float())[0].double()
+
     def _fit(self, scan: Tensor, matrix: Tensor) -> _Fit:
         """How well a scan (mm) lies on the surface under a pose."""
-        q = (compose(matrix, spread(scan, 4000)) - self.centre) / self.scale
-        distance = self.tables.distance(q.T[None].float())[0].double()
+        distance = self._distance(scan, matrix)
 
         def share(within: float) -> float:
             return float((distance < within).double().mean())
@@ -208,6 +231,10 @@ class Frame:
         if self.reference:
             said += f" (good scans: {self.reference * self.scale:.3g} mm)"
         ok = not self.reference or residual <= MISFIT * self.reference
+        sample = spread(scan, 4000)
+        extent = 2 * float(torch.quantile((sample - sample.median(0).values).norm(dim=1), 0.95))
+        if extent < LEAST_EXTENT * self.scale:
+            ok, said = False, f"{said}, but it measures {extent:.3g} mm, the part {self.scale:.3g} mm; is its unit mm?"
         if ok and margin < UNSURE:
             said += "; another pose fits almost as well"
         return Pose(matrix.cpu().numpy(), rms * self.scale, overlap, margin, ok, said if ok else f"not this part: {said}")

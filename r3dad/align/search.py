@@ -18,6 +18,7 @@ FINE = 0.012  # voxel of the scan when poses are refined
 CAP = 0.02  # a distance counts at most this much when poses are ranked
 ROTATIONS = 1500
 VIEWS = 42
+LIKENESSES = 256
 ALIKE = 0.004  # poses are of one kind if one moves the other's surface onto itself within this mean distance
 STAGES = ((24, 150, (0.10, 0.08, 0.06)), (10, 400, (0.05, 0.04, 0.03)), (6, 800, (0.03, 0.02, 0.015)))  # keep, points, reaches
 
@@ -47,10 +48,24 @@ class Search:
         self.lattice = torch.cartesian_prod(*steps)
         _, vectors = torch.linalg.eigh(torch.cov((tables.coarse - middle).T.double()))
         middle = middle.double()
-        # Teeth, spokes and knurls make nearly equal poses a few degrees apart. The few points that tell them apart are lost in a trimmed
-        # mean; the capped one keeps them. Thin walls hold a pose a little off, one side of the scan on the wrong side of the wall.
-        self.turns = turns_about(middle, vectors.T, torch.arange(1.5, 359, 1.5))
+        # Thin walls hold a pose a little off, one side of the scan on the wrong side of the wall: such poses are shaken.
         self.nudges = torch.cat([turns_about(middle, vectors.T, torch.tensor([-3.0, 3.0])), shifts_along(vectors.T, 0.02)])
+        self.likenesses = self.find_likenesses(middle, vectors.T)
+
+    def find_likenesses(self, middle: Tensor, axes: Tensor) -> Tensor:
+        """Motions [L, 4, 4] that put the surface nearly onto itself: by a tooth, a spoke, a half turn. A scan may have slipped by one.
+
+        Turns about the principal axes, alone and after a half turn about another one, each fitted to the surface.
+        """
+        turns = turns_about(middle, axes, torch.arange(0.0, 359, 1.5)).unflatten(0, (3, -1))
+        halves = turns_about(middle, axes.roll(1, 0), torch.tensor([180.0]))
+        motions = torch.cat([turns.flatten(0, 1), (turns @ halves[:, None]).flatten(0, 1)])
+        value = cost(self.tables, motions, spread(self.tables.coarse, 400), exact=False)
+        motions = distinct(motions[value < 0.012], value[value < 0.012], 2 * LIKENESSES, apart=0.01)
+        points = spread(self.tables.points, 600)
+        motions = self.settle(motions, points, 5)
+        value = cost(self.tables, motions, points, exact=False)
+        return distinct(motions[value < 0.008], value[value < 0.008], LIKENESSES, apart=0.005)
 
     def __call__(self, points: Tensor, wide: bool = False) -> tuple[Tensor, float]:
         """Best pose [4, 4] of a scan [N, 3] float32 in units of the part, and by how much its cost is below that of another kind.
@@ -68,17 +83,19 @@ class Search:
                 weight = tukey(residual, reach) * (across < max(reach, 2 * tables.spacing))
                 poses = rigid_step(q, normal, weight, residual) @ poses
             poses = distinct(poses, cost(tables, poses, sample, exact=False), keep)
-        sample, dense = spread(fine, 1000), spread(fine, 3000)
+        sample, dense = spread(fine, 1000), spread(fine, 4000)
         poses = self.settle(poses, sample, 3)
         best = poses[cost(tables, poses, sample, exact=False).argmin()]
-        turned = self.turns @ best
-        turned = turned[cost(tables, turned, spread(fine, 300), exact=False).argsort(stable=True)[:8]]
-        poses = torch.cat([poses, self.settle(torch.cat([turned, self.nudges @ best]), sample, 4)])
-        poses = distinct(poses, cost(tables, poses, sample, exact=False), 8, apart=0.005)
-        poses = poses[cost(tables, poses, sample).argsort(stable=True)]
-        leading = self.settle(poses[:2], dense, 4, exact=True)
-        poses, value = torch.cat([leading, poses[2:]]), cost(tables, torch.cat([leading, poses[2:]]), sample)
-        best = leading[(final := cost(tables, leading, dense)).argmin()]
+        # The few points that tell two teeth apart are lost in a trimmed mean; the capped one keeps them. All likenesses take part.
+        alike = self.likenesses @ best
+        value = cost(tables, alike, spread(fine, max(400, 300_000 // max(len(alike), 1))), exact=False)
+        alike = alike[value.argsort(stable=True)[:8]]
+        poses = torch.cat([poses, self.settle(torch.cat([alike, self.nudges @ best]), sample, 4)])
+        poses = distinct(poses, cost(tables, poses, dense, exact=False), 8, apart=0.005)
+        leading = self.settle(poses[:3], dense, 4, exact=True)
+        final = cost(tables, leading, dense)
+        best = leading[final.argmin()]
+        poses, value = torch.cat([leading, poses[3:]]), torch.cat([final, cost(tables, poses[3:], dense)])
         other = cost(tables, poses @ torch.linalg.inv(best), spread(tables.coarse, 400)) > ALIKE
         return best, float(value[other].min() / final.min()) - 1 if bool(other.any()) else math.inf
 
@@ -95,14 +112,14 @@ class Search:
             probe = spread(coarse, count)
             return self.tables.field_cells((rotations.reshape(-1, 3) @ probe.T).view(-1, 3, len(probe)).permute(2, 0, 1), 2)
 
-        probe = cells(self.rotations, 60)
+        probe = cells(self.rotations.float(), 60)
         value = torch.stack([self.tables.field_sum(probe + t) for t in targets.tolist()], 1).flatten()
         order = value.argsort(stable=True)[: 16 * keep]
         r, t = order // len(targets), order % len(targets)
-        value = self.tables.field_sum(cells(self.rotations[r], 200) + targets[t])
+        value = self.tables.field_sum(cells(self.rotations[r].float(), 200) + targets[t])
         order = value.argsort(stable=True)[:keep]
         poses = torch.eye(4, dtype=torch.float64, device=coarse.device).repeat(len(order), 1, 1)
-        poses[:, :3, :3] = self.rotations[r[order]].double()
+        poses[:, :3, :3] = self.rotations[r[order]]
         poses[:, :3, 3] = places[t[order]].double() - poses[:, :3, :3] @ centre.double()
         return poses
 
