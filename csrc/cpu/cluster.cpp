@@ -20,58 +20,66 @@ constexpr float kUnit = 0x1p-24f;  // half an ulp of 1
 // Writes the 3k coordinates of row i, one point after the other.
 using Rows = std::function<void(int64_t, float*)>;
 
-// One side: means in double, then a tree of the scaled and centred means with the rows in its order.
+// Sums of the coordinates of rows in double, over the square root of k: [count, 3].
+std::vector<double> scaled_means(const Rows& rows, int64_t count, int k, int threads) {
+  std::vector<double> means(3 * count);
+  const double scale = 1 / std::sqrt(static_cast<double>(k));
+  parallel_for((count + 255) / 256, threads, [&](int64_t part, int) {
+    std::vector<float> row(3 * k);
+    for (int64_t i = part * 256; i < std::min(count, part * 256 + 256); ++i) {
+      rows(i, row.data());
+      double total[12] = {};  // four points side by side
+      int j = 0;
+      for (; j + 12 <= 3 * k; j += 12)
+        for (int d = 0; d < 12; ++d) total[d] += row[j + d];
+      for (; j < 3 * k; ++j) total[j % 3] += row[j];
+      for (int d = 0; d < 3; ++d) means[3 * i + d] = ((total[d] + total[d + 3]) + (total[d + 6] + total[d + 9])) * scale;
+    }
+  });
+  return means;
+}
+
+// One side: a tree of the scaled and centred means.
 struct Side {
   int64_t count;
-  int k, width;
+  int width;  // of a padded row
   const Rows& rows;
-  std::vector<double> means;  // [count, 3], sums / sqrt(k)
+  float largest = 0;  // magnitude of a centred mean
   KdTree tree;
-  Buffer<float> ordered;  // [blocks * kRowLeaf, width]
 
-  Side(const Rows& from, int64_t n, int points, int threads)
-      : count(n), k(points), width((3 * points + 31) / 32 * 32), rows(from), means(3 * n) {
-    parallel_for((n + 255) / 256, threads, [&](int64_t part, int) {
-      std::vector<float> row(3 * k);
-      for (int64_t i = part * 256; i < std::min(n, part * 256 + 256); ++i) {
-        rows(i, row.data());
-        double total[3] = {0, 0, 0};
-        for (int j = 0; j < k; ++j)
-          for (int d = 0; d < 3; ++d) total[d] += row[3 * j + d];
-        for (int d = 0; d < 3; ++d) means[3 * i + d] = total[d] / std::sqrt(static_cast<double>(k));
+  Side(const Rows& from, const std::vector<double>& means, const double* centre, int padded, int threads)
+      : count(static_cast<int64_t>(means.size()) / 3), width(padded), rows(from) {
+    const Buffer<float> centred(3 * count);
+    for (int64_t i = 0; i < count; ++i)
+      for (int d = 0; d < 3; ++d) {
+        centred[3 * i + d] = static_cast<float>(means[3 * i + d] - centre[d]);
+        largest = std::max(largest, std::fabs(centred[3 * i + d]));
       }
-    });
+    tree = build_kdtree(centred.get(), count, kRowLeaf, threads);
   }
 
-  // Returns the largest magnitude of a centred mean.
-  float order(const double* centre, int threads) {
-    Buffer<float> centred(3 * count);
-    float largest = 0;
-    for (int64_t i = 0; i < 3 * count; ++i) {
-      centred[i] = static_cast<float>(means[i] - centre[i % 3]);
-      largest = std::max(largest, std::fabs(centred[i]));
-    }
-    tree = build_kdtree(centred.get(), count, kRowLeaf, threads);
-    ordered = Buffer<float>(tree.blocks * kRowLeaf * width);
-    parallel_for(tree.blocks, threads, [&](int64_t block, int) {
-      for (int64_t at = block * kRowLeaf; at < (block + 1) * kRowLeaf; ++at) {
-        float* row = ordered.get() + at * width;
-        std::fill(row, row + width, 0.0f);
-        if (tree.ids[at] != std::numeric_limits<uint32_t>::max()) rows(tree.ids[at], row);
+  // Rows [first, first + number) of the tree's order, zero-padded.
+  void gather(int64_t first, int64_t number, float* out) const {
+    for (int64_t at = first; at < first + number; ++at, out += width) {
+      if (tree.ids[at] == std::numeric_limits<uint32_t>::max()) {
+        std::fill(out, out + width, 0.0f);
+        continue;
       }
-    });
-    return largest;
+      std::fill(out + width - 32, out + width, 0.0f);
+      rows(tree.ids[at], out);
+    }
   }
 };
 
 // Where the means do not separate the rows: products of centred rows.
-void nearest_by_products(const Side& query, const Side& reference, float* distances, int64_t* indices, int threads) {
+void nearest_by_products(const Side& query, const Side& reference, const float* ordered, float* distances, int64_t* indices,
+                         int threads) {
   const Kernels& isa = kernels();
   const int width = query.width;
   const int64_t points = reference.count, padded = (points + isa.panel - 1) / isa.panel * isa.panel;
   std::vector<double> centre(width, 0.0);
   for (int64_t i = 0; i < points; ++i)
-    for (int j = 0; j < width; ++j) centre[j] += reference.ordered[i * width + j];
+    for (int j = 0; j < width; ++j) centre[j] += ordered[i * width + j];
   for (double& c : centre) c /= static_cast<double>(points);
 
   const Buffer<float> packed(padded * width), norms(padded);
@@ -84,7 +92,7 @@ void nearest_by_products(const Side& query, const Side& reference, float* distan
     for (int64_t i = 0; i < count; ++i) {
       double norm = 0;
       for (int j = 0; j < width; ++j) {
-        const float v = static_cast<float>(reference.ordered[(first + i) * width + j] - centre[j]);
+        const float v = static_cast<float>(ordered[(first + i) * width + j] - centre[j]);
         rows[i * width + j] = v;
         norm += static_cast<double>(v) * v;
       }
@@ -98,19 +106,20 @@ void nearest_by_products(const Side& query, const Side& reference, float* distan
   const int64_t lda = width <= 128 ? 128 : width <= 256 ? 256 : width <= 512 ? 512 : width <= 1024 ? 1024 : width;
   const int64_t chunk = 16 * isa.unit, chunks = (query.count + chunk - 1) / chunk;
   struct Worker {
-    Buffer<float> centred, slack;
+    Buffer<float> rows, centred, slack;
     Buffer<char> scratch;
   };
   std::vector<Worker> pool;
   for (int i = 0; i < workers(chunks, threads); ++i)
-    pool.push_back({Buffer<float>(chunk * lda), Buffer<float>(chunk), Buffer<char>(chunk * (16 + 8 * kCandidates))});
+    pool.push_back({Buffer<float>(chunk * width), Buffer<float>(chunk * lda), Buffer<float>(chunk), Buffer<char>(chunk * (16 + 8 * kCandidates))});
   parallel_for(chunks, threads, [&](int64_t item, int worker) {
     const Worker& own = pool[worker];
     const int64_t first = item * chunk, count = std::min(chunk, query.count - first);
+    query.gather(first, count, own.rows.get());
     for (int64_t i = 0; i < chunk; ++i) {
       double norm = 0;
       for (int j = 0; j < width; ++j) {
-        const float v = i < count ? static_cast<float>(query.ordered[(first + i) * width + j] - centre[j]) : 0.0f;
+        const float v = i < count ? static_cast<float>(own.rows[i * width + j] - centre[j]) : 0.0f;
         own.centred[i * lda + j] = -2.0f * v;
         norm += static_cast<double>(v) * v;
       }
@@ -119,8 +128,8 @@ void nearest_by_products(const Side& query, const Side& reference, float* distan
       const double length = std::sqrt(norm) + reach;
       own.slack[i] = static_cast<float>(4.0 * (width + 16) * kUnit * length * length);
     }
-    isa.nearest_dense({query.ordered.get() + first * width, own.centred.get(), own.slack.get(), query.tree.ids.get() + first,
-                       static_cast<int>(count), width, lda, reference.ordered.get(), packed.get(), norms.get(),
+    isa.nearest_dense({own.rows.get(), own.centred.get(), own.slack.get(), query.tree.ids.get() + first,
+                       static_cast<int>(count), width, lda, ordered, packed.get(), norms.get(),
                        reference.tree.ids.get(), static_cast<int>(points), static_cast<int>(padded), distances, indices},
                       own.scratch.get());
   });
@@ -128,26 +137,36 @@ void nearest_by_products(const Side& query, const Side& reference, float* distan
 
 void nearest(const Rows& query_rows, const Rows& reference_rows, int64_t queries, int64_t points, int k, float* distances,
              int64_t* indices, int threads) {
-  Side query(query_rows, queries, k, threads), reference(reference_rows, points, k, threads);
+  const std::vector<double> query_means = scaled_means(query_rows, queries, k, threads);
+  const std::vector<double> means = scaled_means(reference_rows, points, k, threads);
   double centre[3] = {0, 0, 0};
-  for (int64_t i = 0; i < 3 * points; ++i) centre[i % 3] += reference.means[i];
-  for (double& c : centre) c /= static_cast<double>(points);
-  const float largest = std::max(query.order(centre, threads), reference.order(centre, threads));
+  for (int64_t i = 0; i < points; ++i)
+    for (int d = 0; d < 3; ++d) centre[d] += means[3 * i + d] / static_cast<double>(points);
+  const int width = (3 * k + 31) / 32 * 32;
+  const Side query(query_rows, query_means, centre, width, threads), reference(reference_rows, means, centre, width, threads);
+  const float largest = std::max(query.largest, reference.largest);
+  const Buffer<float> ordered(reference.tree.blocks * kRowLeaf * width);
+  parallel_for(reference.tree.blocks, threads, [&](int64_t block, int) {
+    reference.gather(block * kRowLeaf, kRowLeaf, ordered.get() + block * kRowLeaf * width);
+  });
 
   // Margins. Scaled means are rounded once to float, each coordinate by at most u * largest, so a difference of two by 2 u * largest
   // and the length of that difference by 2 sqrt(3) u * largest; its square as computed is low by at most a factor 1 - 5u (absolute
   // part, relative part). The full comparison is high by at most (width / 16 + 8) u and more lanes make that less.
   const float absolute = 4.0f * kUnit * largest;
-  const float relative = 1.0f + (query.width + 16) * kUnit;
+  const float relative = 1.0f + (width + 16) * kUnit;
   const int64_t blocks = query.tree.blocks;
-  auto run = [&](int64_t block, int64_t budget) {
+  const Buffer<float> rows(static_cast<std::size_t>(workers(blocks, threads)) * kRowLeaf * width);
+  auto run = [&](int64_t block, int worker, int64_t budget) {
+    float* own = rows.get() + static_cast<int64_t>(worker) * kRowLeaf * width;
     Neighbourhood near(reference.tree);
     const int count = query.tree.count(block);
-    const float* means = query.tree.xyz.get() + block * 3 * kRowLeaf;
-    near.start(box_of(means, kRowLeaf, count), 2);
+    const float* query_mean = query.tree.xyz.get() + block * 3 * kRowLeaf;
+    query.gather(block * kRowLeaf, count, own);
+    near.start(box_of(query_mean, kRowLeaf, count), 2);
     return kernels().nearest_block(
-        {query.ordered.get() + block * kRowLeaf * query.width, means, query.tree.ids.get() + block * kRowLeaf, count, kRowLeaf,
-         query.width, reference.ordered.get(), reference.tree.xyz.get(), reference.tree.ids.get(), near.first().data(),
+        {own, query_mean, query.tree.ids.get() + block * kRowLeaf, count, kRowLeaf,
+         width, ordered.get(), reference.tree.xyz.get(), reference.tree.ids.get(), near.first().data(),
          static_cast<int>(near.first().size()), Neighbourhood::all, &near, relative, absolute, distances, indices},
         budget);
   };
@@ -156,11 +175,11 @@ void nearest(const Rows& query_rows, const Rows& reference_rows, int64_t queries
   int64_t compared = 0, asked = 0;
   for (int i = 0; i < (blocks > 1 ? 2 : 1); ++i) {
     const int64_t count = query.tree.count(probes[i]), budget = count * points / 8 + 64;
-    compared += run(probes[i], budget);
+    compared += run(probes[i], 0, budget);
     asked += count;
   }
-  if (points > 4 * kRowLeaf && compared > asked * points / 8) return nearest_by_products(query, reference, distances, indices, threads);
-  parallel_for(blocks, threads, [&](int64_t block, int) { run(block, std::numeric_limits<int64_t>::max()); });
+  if (points > 4 * kRowLeaf && compared > asked * points / 8) return nearest_by_products(query, reference, ordered.get(), distances, indices, threads);
+  parallel_for(blocks, threads, [&](int64_t block, int worker) { run(block, worker, std::numeric_limits<int64_t>::max()); });
 }
 
 }  // namespace

@@ -15,6 +15,8 @@ struct KnnScratch {
   float* candidate;      // [capacity + kLeaf + 16]
   uint32_t* candidate_id;  // the same
   uint32_t* rank;        // the same
+  float* sorted;         // the same
+  uint32_t* sorted_id;   // the same
   int capacity;          // at least 4k
 };
 

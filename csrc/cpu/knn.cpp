@@ -25,15 +25,19 @@ class Scratch {
         distance_(distances),
         minima_(knn_groups(k)),
         candidate_(room()),
+        sorted_(room()),
         id_(room()),
-        rank_(room()) {}
-  KnnScratch view() const { return {distance_.get(), minima_.get(), candidate_.get(), id_.get(), rank_.get(), capacity_}; }
+        rank_(room()),
+        sorted_id_(room()) {}
+  KnnScratch view() const {
+    return {distance_.get(), minima_.get(), candidate_.get(), id_.get(), rank_.get(), sorted_.get(), sorted_id_.get(), capacity_};
+  }
 
  private:
   std::size_t room() const { return capacity_ + 2 * kLeaf; }
   int capacity_;
-  Buffer<float> distance_, minima_, candidate_;
-  Buffer<uint32_t> id_, rank_;
+  Buffer<float> distance_, minima_, candidate_, sorted_;
+  Buffer<uint32_t> id_, rank_, sorted_id_;
 };
 
 void brute(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t points, int k, float* distances,

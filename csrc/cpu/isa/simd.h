@@ -49,6 +49,10 @@ R3DAD_INLINE uint32_t mask_le(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_L
 R3DAD_INLINE uint32_t mask_lt(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 R3DAD_INLINE uint32_t mask_eq(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 R3DAD_INLINE uint32_t mask_le(U a, U b) { return _mm512_cmple_epu32_mask((__m512i)a, (__m512i)b); }
+// count + 1 where a < b
+R3DAD_INLINE U count_less(U count, V a, V b) {
+  return (U)_mm512_mask_sub_epi32((__m512i)count, _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), (__m512i)count, _mm512_set1_epi32(-1));
+}
 R3DAD_INLINE float sum(V a) { return _mm512_reduce_add_ps(a); }
 R3DAD_INLINE float minimum(V a) { return _mm512_reduce_min_ps(a); }
 R3DAD_INLINE U high_product(U a, uint32_t m) {
@@ -63,6 +67,7 @@ R3DAD_INLINE int compress(float* d, uint32_t* i, V v, U u, uint32_t mask) {
   return __builtin_popcount(mask);
 }
 #else
+R3DAD_INLINE U count_less(U count, V a, V b) { return count - (U)(a < b); }
 R3DAD_INLINE int compress(float* d, uint32_t* i, V v, U u, uint32_t mask) {
   int count = 0;
   for (; mask; mask &= mask - 1, ++count) {
