@@ -25,7 +25,7 @@ STAGES = ((24, 150, (0.10, 0.08, 0.06)), (10, 400, (0.05, 0.04, 0.03)), (6, 800,
 
 def moved(poses: Tensor, points: Tensor) -> Tensor:
     """Points [N, 3] under each pose: [H, 3, N] float32."""
-    return (poses[:, :3, :3].reshape(-1, 3).float() @ points.T).view(len(poses), 3, -1) + poses[:, :3, 3:].float()
+    return (poses[:, :3, :3].reshape(-1, 3).float() @ points.T).view(len(poses), 3, len(points)) + poses[:, :3, 3:].float()
 
 
 def cost(tables: Tables, poses: Tensor, points: Tensor, exact: bool = True) -> Tensor:
