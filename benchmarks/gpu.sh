@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# On a machine with a GPU, in 9 minutes and without a network: build, GPU tests, GPU benchmarks, one JSON and one table.
+#   benchmarks/gpu.sh [OUT]                 PYTHON=python3.12 benchmarks/gpu.sh   to choose the interpreter
+#   compute-sanitizer --target-processes all python -m pytest -m gpu tests        the same tests under the sanitizer
+set -uo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+out=${1:-benchmarks/results}
+begin=$SECONDS
+mkdir -p "$out"
+
+stage() { # name, limit in seconds, command ...
+  local name=$1 limit=$2
+  shift 2
+  local at=$SECONDS
+  timeout "$limit" "$@" >"$out/$name.log" 2>&1
+  local status=$?
+  echo "$name: exit status $status, $((SECONDS - at)) s, log $out/$name.log"
+  return $status
+}
+
+failed=0
+nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --format=csv
+# Without pybind11, CMake or ninja at hand the pure Python backends are measured; the log and the JSON say so.
+stage build 120 "$python" setup.py build_ext --inplace || failed=1
+stage tests 150 "$python" -m pytest -m gpu tests || failed=1
+tail -n 3 "$out/tests.log"
+left=$((530 - (SECONDS - begin)))
+timeout "$left" "$python" benchmarks/gpu.py --out "$out" --minutes "$(awk "BEGIN { print $left / 60 }")" || failed=1
+echo "all: $((SECONDS - begin)) s, failed=$failed"
+exit $failed
