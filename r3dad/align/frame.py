@@ -19,10 +19,10 @@ from r3dad.errors import InputError
 
 NEAR = 0.01  # a point this close to the surface overlaps it (share of the diagonal)
 SHARE = 0.8  # of the scan must lie on the surface: the rest may be defect, strays, a fixture
-MISFIT = 2.5  # and not further from it than so many times what good scans show
+MISFIT = 2.0  # and not further from it than so many times what good scans show
 REFERENCE_FLOOR = 0.0016  # what good scans show at least: instances differ, noise (share of the diagonal)
 LEAST_EXTENT = 0.25  # a scan smaller than this (share of the diagonal) fits anywhere
-DOUBT = 1.6  # a first search that leaves more than so many times is followed by a wider one
+DOUBT = 1.3  # a first search that leaves more than so many times is followed by a wider one
 JOINED = 0.97  # good scans with this overlap join the surface at once, others one by one
 LEAST_OVERLAP = 0.5  # a good scan with less overlap with the others cannot be placed
 CRISP = (0.89, 0.004, 0.012)  # nor one of whose points within the last distance a smaller share than the first lie within the middle one
@@ -39,7 +39,7 @@ class Pose:
     surface, each capped at 2 % of the part's diagonal. overlap: share of the scan's points within 1 % of the diagonal of the surface.
     margin: how much worse the best pose of another kind fits, (second - best) / best of the mean capped distance; poses that a symmetry
     of the part makes equal are of one kind; inf if the search met no other. ok: False if the scan is not of this part (80 % of its points
-    lie further from the surface than 2.5 times what good scans show) or, of the good scans, does not join the others; reason: in words.
+    lie further from the surface than twice what good scans show) or, of the good scans, does not join the others; reason: in words.
     """
 
     matrix: np.ndarray
