@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -79,6 +81,18 @@ def _capability(device: torch.device) -> int:
         return 80  # the interpreter
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
+
+
+def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Triton launches on the current device: make it that of the first tensor for the length of a call."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any) -> Any:
+        flat = (x for arg in args for x in (arg if isinstance(arg, (list, tuple)) else (arg,)))
+        with torch.cuda.device_of(next(x for x in flat if isinstance(x, torch.Tensor))):
+            return function(*args)
+
+    return guarded
 
 
 def choose(kernel: str, precision: str, device: torch.device) -> Configuration:

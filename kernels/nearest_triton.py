@@ -109,6 +109,7 @@ def knn_select(
     tl.store(indices_ptr + to, keys & 0xFFFFFFFF, mask=wanted)
 
 
+@configurations.on_device
 def knn(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """As ``knn_definition``, for finite coordinates."""
     query, reference = query.contiguous(), reference.contiguous()
@@ -218,6 +219,7 @@ def _clusters(points: Tensor, centre: Tensor, k: int, width: int) -> Tensor:
     return rows
 
 
+@configurations.on_device
 def cluster_distance(points: Tensor, reconstruction: Tensor, k: int) -> Tensor:
     """As ``cluster_distance_definition``, for finite coordinates."""
     (batch, count, _), others = points.shape, reconstruction.shape[1]

@@ -157,6 +157,7 @@ def _dot(dtype: torch.dtype) -> str:
     return "tf32x3" if dtype == torch.float32 else "tf32"  # the latter is not looked at for 16-bit operands
 
 
+@configurations.on_device
 def concat_squash(
     x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, shift: Tensor, negative_slope: float
 ) -> Tensor:
@@ -179,6 +180,7 @@ def concat_squash(
     return out
 
 
+@configurations.on_device
 def concat_squash_backward(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, output: Tensor, negative_slope: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -214,6 +216,7 @@ def concat_squash_backward(
     return dx, *(t.to(x.dtype) for t in results)
 
 
+@configurations.on_device
 def encode(points: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
     """As ``encode_definition``."""
     batch, count, _ = points.shape

@@ -189,6 +189,7 @@ def _pack(weights: Sequence[Tensor], low: torch.dtype) -> list[Tensor]:
     return [first, *torch.cat(between).to(low).split([len(w) for w in between]), last]
 
 
+@configurations.on_device
 def reverse_diffusion(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],

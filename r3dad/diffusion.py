@@ -26,6 +26,13 @@ class Schedule:
         posterior = torch.zeros_like(self.betas)
         posterior[1:] = self.betas[1:] * (1 - self.alpha_bars[:-1]) / (1 - self.alpha_bars[1:])
         self.sigmas = flexibility * self.betas.sqrt() + (1 - flexibility) * posterior.sqrt()
+        self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """betas and alpha_bars on a device, copied there once: a lookup by step numbers that are there waits for nothing."""
+        if device not in self._tables:
+            self._tables[device] = self.betas.to(device), self.alpha_bars.to(device)
+        return self._tables[device]
 
     def noisy(self, start: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The forward process: ``sqrt(alpha_bar_t) start + sqrt(1 - alpha_bar_t) noise``; start, noise [B, N, 3], t [B] int64."""
@@ -34,7 +41,7 @@ class Schedule:
 
     def shares(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """``sqrt(alpha_bar_t)`` and ``sqrt(1 - alpha_bar_t)`` as [B, 1, 1] in the dtype and on the device of ``like``."""
-        bar = self.alpha_bars[t.cpu()].reshape(-1, 1, 1)
+        bar = self.on(t.device)[1][t].reshape(-1, 1, 1)
         return bar.sqrt().to(like), (1 - bar).sqrt().to(like)
 
     def ancestral(self) -> tuple[Tensor, Tensor]:
@@ -94,4 +101,4 @@ def displacement_loss(schedule: Schedule, predict, good: Tensor, defective: Tens
 
 
 def _betas(schedule: Schedule, t: Tensor, like: Tensor) -> Tensor:
-    return schedule.betas[t.cpu()].to(like)
+    return schedule.on(t.device)[0][t].to(like)

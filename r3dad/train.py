@@ -32,32 +32,34 @@ class Batches:
     def __init__(self, scans: Sequence[Tensor], config: PaperConfig, device: torch.device):
         self.config = config
         self.device = device
-        self.clouds = []
+        clouds = []
         for i, scan in enumerate(scans):
             cloud = normalisation(scan).apply(scan)
             order = torch.randperm(len(cloud), generator=torch.Generator().manual_seed(config.seed + i))
             repeats = -(-config.points // len(cloud))  # a scan of fewer than N points is repeated to fill the batch
-            self.clouds.append(cloud[order].repeat(repeats, 1).to(device))
+            clouds.append(cloud[order].repeat(repeats, 1))
+        self.points = torch.cat(clouds).to(device)
+        lengths = torch.tensor([len(cloud) for cloud in clouds])
+        self.lengths, self.firsts = lengths.to(device), (lengths.cumsum(0) - lengths).to(device)
 
-    def draw(self, iteration: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """good, defective, noise [B, N, 3] and t [B] of an iteration; a function of seed and iteration alone."""
+    def draw(self, iteration: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """good, defective, noise [B, N, 3] and t [B] of an iteration ([] int64, on the device); a function of seed and iteration alone.
+
+        Nothing is read on the host, so a CUDA graph can hold it.
+        """
         c = self.config
-        first = (c.seed << 32) + iteration * c.batch
-        seeds = torch.arange(first, first + c.batch, device=self.device)
-        pick = philox.uniform(seeds, 1, 0, _PICK)[:, 0].cpu()
-        which = (pick[:, 0] * len(self.clouds)).long().clamp(max=len(self.clouds) - 1).tolist()
-        points = torch.stack([self._window(i, float(at)) for i, at in zip(which, pick[:, 1])])
+        seeds = (c.seed << 32) + iteration * c.batch + torch.arange(c.batch, device=self.device)
+        pick = philox.uniform(seeds, 1, 0, _PICK)[:, 0].double()
+        which = (pick[:, 0] * len(self.lengths)).long().clamp(max=len(self.lengths) - 1)
+        length = self.lengths[which]
+        start = (pick[:, 1] * length).long() % length
+        window = (start[:, None] + torch.arange(c.points, device=self.device)) % length[:, None]
+        points = self.points[self.firsts[which][:, None] + window]
         ratio = c.patch_ratio if c.model == "D" else 1 / c.points
         scale = c.patch_scale if c.model == "D" else 0.0  # the other models see good clouds, rotated
         good, defective, _ = patch_gen(points, seeds, ratio, scale, c.patch_draw)
         t = (pick[:, 2] * c.steps).ceil().long().clamp(1, c.steps)
         return good, defective, philox.normal(seeds, c.points, 0, _NOISE), t
-
-    def _window(self, which: int, at: float) -> Tensor:
-        cloud = self.clouds[which]
-        start = int(at * len(cloud)) % len(cloud)
-        part = cloud[start : start + self.config.points]
-        return torch.cat([part, cloud[: self.config.points - len(part)]])
 
 
 def train(
@@ -81,15 +83,26 @@ def train(
     device = torch.device(device)
     torch.manual_seed(config.seed)  # the initial weights are the only draw that is not keyed by Philox
     model = Autoencoder(config.latent, config.widths, config.conditioned).to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, capturable=device.type == "cuda")
     schedule = Schedule(config.steps, config.beta_first, config.beta_last, config.flexibility)
     batches = Batches(scans, config, device)
     done = _restore(resume, model, optimiser, config) if resume and resume.exists() else 0
     model.train()
+    iteration = torch.tensor(done, device=device)
+
+    def step() -> Tensor:
+        loss = _step(model, optimiser, schedule, batches, config, iteration)
+        iteration.add_(1)
+        return loss
+
+    run = step
+    if device.type == "cuda":
+        torch.cuda.set_device(iteration.device)  # streams, graphs and kernels are the current device's
+        run = _graphed(step)
     saved = shown = time.monotonic()
     try:
         while done < config.iterations:
-            loss = _step(model, optimiser, schedule, batches, config, done)
+            loss = run()
             done += 1
             if progress and (time.monotonic() - shown > _SHOW_EVERY or done == config.iterations):
                 progress(done / config.iterations, f"loss {float(loss):.4f}")  # reading the loss waits for the device
@@ -106,7 +119,7 @@ def train(
     return model.eval()
 
 
-def _step(model, optimiser, schedule: Schedule, batches: Batches, config: PaperConfig, iteration: int) -> Tensor:
+def _step(model, optimiser, schedule: Schedule, batches: Batches, config: PaperConfig, iteration: Tensor) -> Tensor:
     good, defective, noise, t = batches.draw(iteration)
     low = config.precision == "bfloat16"
     with torch.autocast(good.device.type, torch.bfloat16, enabled=low):
@@ -124,6 +137,33 @@ def _step(model, optimiser, schedule: Schedule, batches: Batches, config: PaperC
     torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
     optimiser.step()
     return loss.detach()
+
+
+def _graphed(step: Callable[[], Tensor], eager: int = 3) -> Callable[[], Tensor]:
+    """The step as one CUDA graph: its several hundred small kernels cost one launch. Each call is one step and overwrites the last loss.
+
+    The first steps run eagerly on a stream of their own, as capturing asks for: there kernels are compiled and the optimiser's state is
+    made.
+    """
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    calls, loss = 0, None
+
+    def run() -> Tensor:
+        nonlocal calls, loss
+        calls += 1
+        if calls <= eager:
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                result = step()
+            torch.cuda.current_stream().wait_stream(stream)
+            return result
+        if loss is None:
+            with torch.cuda.graph(graph):  # records, runs nothing
+                loss = step()
+        graph.replay()
+        return loss
+
+    return run
 
 
 def _keep(path: Path, model, optimiser, config: PaperConfig, done: int) -> None:

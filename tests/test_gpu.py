@@ -46,3 +46,15 @@ def test_training_learns(precision):
     config = PaperConfig(points=256, batch=16, iterations=60, precision=precision)
     train([scan], config, device="cuda", progress=lambda share, text: losses.append(float(text.split()[1])))
     assert losses[-1] == losses[-1] and losses[-1] < 10
+
+
+def test_the_graph_of_the_step_trains_as_its_eager_steps_do(monkeypatch):
+    from r3dad import train as training
+
+    scan = philox.uniform(torch.arange(1), 3000, 0)[0, :, :3].double()
+    config = PaperConfig(points=256, batch=16, iterations=8)
+    graphed = training.train([scan], config, device="cuda").state_dict()
+    monkeypatch.setattr(training, "_graphed", lambda step: step)
+    eager = training.train([scan], config, device="cuda").state_dict()
+    for name, tensor in eager.items():
+        assert torch.allclose(graphed[name].float(), tensor.float(), rtol=1e-3, atol=1e-4), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -15,6 +16,11 @@ _STREAM = 1  # separates these draws from the reverse process's noise under the 
 
 # Corners, edge middles and face centres of the cube [-2, 2]^3 (public code).
 VIEWPOINTS = torch.tensor([v for v in itertools.product((-2.0, 0.0, 2.0), repeat=3) if any(v)])
+
+
+@functools.cache
+def _viewpoints(device: torch.device) -> Tensor:
+    return VIEWPOINTS.to(device)  # copied there once
 
 
 def random_rotations(seeds: Tensor) -> Tensor:
@@ -59,7 +65,7 @@ def patch_gen(
     good = points @ random_rotations(seeds).transpose(1, 2)
     pick = philox.uniform(seeds, 1, 1, _STREAM)[:, 0]
     which = (pick[:, 0] * len(VIEWPOINTS)).long().clamp(max=len(VIEWPOINTS) - 1)
-    view = VIEWPOINTS.to(points)[which][:, None]
+    view = _viewpoints(points.device)[which][:, None].to(points)
     kinds = (pick[:, 1] * len(KINDS)).long().clamp(max=len(KINDS) - 1)
     if kind is not None:
         kinds = torch.full_like(kinds, KINDS.index(kind))
