@@ -87,6 +87,15 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("available_isas", &available_isas, "Instruction sets of this build and machine, weakest first.");
   m.def("use_isa", &use_isa, py::arg("name"), "Use this instruction set from now on.");
   m.def(
+      "probe",
+      [](bool half, int64_t loops) {
+        const py::gil_scoped_release release;
+        const auto probe = half ? kernels().probe_half : kernels().probe_single;
+        return probe ? probe(loops) : 0.0;
+      },
+      py::arg("half"), py::arg("loops"),
+      "Run products on registers alone, for this core's ceiling; returns their FLOP, 0 without bfloat16 products.");
+  m.def(
       "philox_words",
       [](uint32_t point, uint32_t step, uint32_t stream, uint64_t seed) {
         const auto v = philox::words(point, step, stream, seed);

@@ -196,6 +196,9 @@ struct Kernels {
   int64_t (*squash_product_bytes)(int in, int columns);
   int64_t (*squash_product_scratch_bytes)(int in, int columns);
   void (*squash_product)(const SquashProduct&, char* scratch);
+  // Ceilings: run `loops` rounds of products on registers and return their FLOP; the half one is null without bfloat16 products.
+  double (*probe_single)(int64_t loops);
+  double (*probe_half)(int64_t loops);
   ReverseKernel reverse_single, reverse_half;  // products of the hidden layers in float32, bfloat16 (float32 where there is none)
 };
 

@@ -9,6 +9,7 @@ namespace r3dad {
 #include "mlp.inc"
 #include "squash.inc"
 #include "reverse.inc"
+#include "probe.inc"
 
 const Kernels* kernels_avx512() {
   static const Kernels kernels = {"avx512",
@@ -28,6 +29,8 @@ const Kernels* kernels_avx512() {
                                   squash_product_bytes,
                                   squash_product_scratch_bytes,
                                   squash_product,
+                                  probe_fma,
+                                  nullptr,
                                   reverse_kernel<Single>(8 * MR),
                                   reverse_kernel<Single>(8 * MR)};
   return &kernels;
