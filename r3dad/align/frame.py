@@ -20,6 +20,7 @@ from r3dad.errors import InputError
 NEAR = 0.01  # a point this close to the surface overlaps it (share of the diagonal)
 SHARE = 0.8  # of the scan must lie on the surface: the rest may be defect, strays, a fixture
 MISFIT = 2.0  # and not further from it than so many times what good scans show
+LONE = 0.7  # median over twelve parts: another scan against the surface of a lone one, over half of that one against the other half
 REFERENCE_FLOOR = 0.0016  # what good scans show at least: instances differ, noise (share of the diagonal)
 LEAST_EXTENT = 0.25  # a scan smaller than this (share of the diagonal) fits anywhere
 DOUBT = 1.3  # a first search that leaves more than so many times is followed by a wider one
@@ -134,9 +135,9 @@ class Frame:
     def _held_out(cls, scans: list[Tensor], placed: dict[int, tuple[Tensor, float]], most: int = 6) -> float:
         """Distance (mm) within which 80 % of a good scan lie from the surface of the others, where they meet: the median over scans.
 
-        A lone scan is cut in two, every other point.
+        A lone scan is cut in two, every other point; half the points make a rougher surface, which LONE allows for.
         """
-        if len(placed) == 1:
+        if lone := len(placed) == 1:
             (k,) = placed
             scans = [scans[k][::2], scans[k][1::2]]
             placed = dict.fromkeys((0, 1), placed[k])
@@ -146,7 +147,7 @@ class Frame:
             distance = others._distance(scans[k], placed[k][0])
             meet = distance[distance < CRISP[2]]
             found += [others.scale * float(torch.quantile(meet, SHARE))] if len(meet) else []
-        return float(np.median(found)) if found else 0.0
+        return (LONE if lone else 1.0) * float(np.median(found)) if found else 0.0
 
     @classmethod
     def _grow(cls, scans: list[Tensor], start: int) -> dict[int, tuple[Tensor, float]]:
