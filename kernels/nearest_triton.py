@@ -198,7 +198,7 @@ def cluster_rescore(
     if tl.min(second, 0) <= limit:
         r = 0
         while r < R:
-            result = tl.minimum(result, _direct(query, reference + r.to(tl.int64) * WIDTH, WIDTH, BLOCK))
+            result = tl.minimum(result, _direct(query, reference + tl.cast(r, tl.int64) * WIDTH, WIDTH, BLOCK))
             r += 1
     else:
         left = tl.sum((distance <= limit).to(tl.int32), 0)

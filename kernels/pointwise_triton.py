@@ -212,8 +212,8 @@ def concat_squash_backward(
         grad, output, x, weight, gate, dweight, dgate, dshift, batch, points, negative_slope, clouds, inputs, outputs,
         **tile, DOT=_dot(x.dtype), num_warps=config.warps, num_stages=config.stages,
     )  # fmt: skip
-    results = (dweight.sum(0), (dshift * gate).sum(0), dgate.sum(0) + dshift * bias, dshift)
-    return dx, *(t.to(x.dtype) for t in results)
+    dweights, dbias, dgates = dweight.sum(0), (dshift * gate).sum(0), dgate.sum(0) + dshift * bias
+    return dx, dweights.to(x.dtype), dbias.to(x.dtype), dgates.to(x.dtype), dshift.to(x.dtype)
 
 
 @configurations.on_device

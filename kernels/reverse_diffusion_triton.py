@@ -104,8 +104,8 @@ def reverse_steps(
 
     step = 0
     while step < S:
-        g = scale_ptr + (step.to(tl.int64) * B + cloud) * WIDTH
-        s = offset_ptr + (step.to(tl.int64) * B + cloud) * WIDTH
+        g = scale_ptr + (tl.cast(step, tl.int64) * B + cloud) * WIDTH
+        s = offset_ptr + (tl.cast(step, tl.int64) * B + cloud) * WIDTH
 
         sum2 = tl.zeros((POINTS, D2), tl.float32)
         for k in range(0, D1, SLICE_IN):

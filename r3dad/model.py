@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +22,9 @@ class PointNetEncoder(nn.Module):
         widths = (3, 128, 128, 256, 512)
         self.pointwise = nn.ModuleList(nn.Linear(k, m) for k, m in zip(widths, widths[1:]))
         self.pointwise_norm = nn.ModuleList(nn.BatchNorm1d(m) for m in widths[1:])
-        widths = (512, 256, 128, latent)
-        self.head = nn.ModuleList(nn.Linear(k, m) for k, m in zip(widths, widths[1:]))
-        self.head_norm = nn.ModuleList(nn.BatchNorm1d(m) for m in widths[1:-1])
+        head = (512, 256, 128, latent)
+        self.head = nn.ModuleList(nn.Linear(k, m) for k, m in zip(head, head[1:]))
+        self.head_norm = nn.ModuleList(nn.BatchNorm1d(m) for m in head[1:-1])
 
     def forward(self, points: Tensor) -> Tensor:
         """points [B, N, 3] -> latent [B, latent]; with batch statistics while training, by ``ops.encode`` otherwise."""
@@ -125,12 +126,13 @@ class PointwiseNet(nn.Module):
         """
         time = self.time_features(betas).to(start)
         shape = start.new_zeros((start.shape[0], 0)) if latent is None else latent
-        gate = torch.cat([layer.hyper_gate.weight for layer in self.layers])
-        shift = torch.cat([layer.hyper_bias.weight for layer in self.layers])
+        layers = [cast(ConcatSquash, layer) for layer in self.layers]
+        gate = torch.cat([layer.hyper_gate.weight for layer in layers])
+        shift = torch.cat([layer.hyper_bias.weight for layer in layers])
         return ops.reverse_diffusion(
-            [layer.layer.weight for layer in self.layers],
-            [layer.layer.bias for layer in self.layers],
-            time @ gate[:, :3].T + torch.cat([layer.hyper_gate.bias for layer in self.layers]),
+            [layer.layer.weight for layer in layers],
+            [layer.layer.bias for layer in layers],
+            time @ gate[:, :3].T + torch.cat([layer.hyper_gate.bias for layer in layers]),
             shape @ gate[:, 3:].T,
             time @ shift[:, :3].T,
             shape @ shift[:, 3:].T,

@@ -239,7 +239,8 @@ def off_surface(points, surface, normals):
 
 
 @pytest.mark.parametrize(
-    ("fit", "kind"), [(fit_rigid, "rigid"), (fit_affine, "affine"), (fit_quadratic, "affine"), (fit_quadratic, "quadratic")]
+    ("fit", "kind"),
+    [(fit_rigid, "rigid"), (fit_affine, "affine"), (fit_quadratic, "affine"), (fit_quadratic, "quadratic")],
 )
 def test_fit_undoes_what_it_may_undo(fit, kind):
     (q, p, normal), solid = warped(kind)
@@ -268,7 +269,9 @@ def test_fits_take_batches_and_return_the_transform():
 def test_rotation_grid_covers_all_rotations():
     grid = rotation_grid(1500).double()
     assert torch.allclose(grid @ grid.transpose(1, 2), torch.eye(3, dtype=torch.float64), atol=1e-5)
-    any_of = rotation_vector_matrix(torch.randn(300, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2)
+    any_of = rotation_vector_matrix(
+        torch.randn(300, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
+    )
     trace = torch.einsum("aij,bij->ab", any_of, grid).amax(1)
     assert torch.rad2deg(torch.arccos((trace - 1) / 2)).max() < 18
 

@@ -36,7 +36,9 @@ def rotation_grid(count: int) -> Tensor:
     s = np.arange(count) + 0.5
     a, b = 2 * np.pi * s / math.sqrt(2), 2 * np.pi * s / 1.533751168755204288
     r, q = np.sqrt(s / count), np.sqrt(1 - s / count)
-    return quaternion_matrix(torch.from_numpy(np.stack([r * np.sin(a), r * np.cos(a), q * np.sin(b), q * np.cos(b)], 1)))
+    return quaternion_matrix(
+        torch.from_numpy(np.stack([r * np.sin(a), r * np.cos(a), q * np.sin(b), q * np.cos(b)], 1))
+    )
 
 
 def quaternion_matrix(q: Tensor) -> Tensor:
@@ -79,7 +81,9 @@ class Nearest:
         """Distances and indices, both [..., k] (without the last axis for k = 1), of the points nearest to query [..., 3]."""
         if self._tree is not None:
             distance, index = self._tree.query(query.detach().numpy(), k=k)
-            return torch.from_numpy(np.asarray(distance)).to(query.dtype), torch.from_numpy(np.asarray(index, dtype=np.int64))
+            return torch.from_numpy(np.asarray(distance)).to(query.dtype), torch.from_numpy(
+                np.asarray(index, dtype=np.int64)
+            )
         from r3dad import ops
 
         flat = query.reshape(1, -1, 3).float()

@@ -134,7 +134,9 @@ def _fit_polynomial(points, surface_points, surface_normals, degree, nearest, st
         rows = (normal[..., :, None] * basis[..., None, :]).flatten(-2)
         start = residual / target.scale - (rows @ coefficients.flatten(1)[..., None])[..., 0]
         coefficients = solve(rows, weight, start, penalty.flatten()).unflatten(1, (3, terms))
-    moved = whole + target.scale * _monomials((whole - target.centre) / target.scale, degree) @ coefficients.transpose(1, 2)
+    moved = whole + target.scale * _monomials((whole - target.centre) / target.scale, degree) @ coefficients.transpose(
+        1, 2
+    )
     moved = moved.to(points.dtype)
     return (moved, coefficients) if points.dim() == 3 else (moved[0], coefficients[0])
 

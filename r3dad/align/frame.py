@@ -26,10 +26,13 @@ LEAST_EXTENT = 0.25  # a scan smaller than this (share of the diagonal) fits any
 DOUBT = 1.3  # a first search that leaves more than so many times is followed by a wider one
 JOINED = 0.97  # good scans with this overlap join the surface at once, others one by one
 LEAST_OVERLAP = 0.5  # a good scan with less overlap with the others cannot be placed
-CRISP = (0.89, 0.004, 0.012)  # nor one of whose points within the last distance a smaller share than the first lie within the middle one
+CRISP = (
+    0.89,
+    0.004,
+    0.012,
+)  # nor one of whose points within the last distance a smaller share than the first lie within the middle one
 UNSURE = 0.1  # margin below which a pose is said to be unsure
 STARTS = 4  # good scans tried as the first one
-
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,11 @@ class Frame:
 
     @classmethod
     def build(
-        cls, clouds: list[np.ndarray], *, pose: Literal["search", "fixed"] = "search", device: str | torch.device = "cpu"
+        cls,
+        clouds: list[np.ndarray],
+        *,
+        pose: Literal["search", "fixed"] = "search",
+        device: str | torch.device = "cpu",
     ) -> tuple[Frame, list[Pose]]:
         """Brings good scans (each [N, 3], mm, any pose, whole or one-sided) into the frame of the first one that fits the others.
 
@@ -114,7 +121,10 @@ class Frame:
         placed = {k: (first @ matrix, margin) for k, (matrix, margin) in sorted(placed.items())}
         frame = cls._fused(scans, placed)
         if pose == "search" and len(placed) > 1:
-            placed = {k: (frame._polished(scans[k], matrix) if k != min(placed) else matrix, m) for k, (matrix, m) in placed.items()}
+            placed = {
+                k: (frame._polished(scans[k], matrix) if k != min(placed) else matrix, m)
+                for k, (matrix, m) in placed.items()
+            }
             frame = cls._fused(scans, placed)
         frame.reference = max(REFERENCE_FLOOR, cls._held_out(scans, placed) / frame.scale)
         poses = []
@@ -177,7 +187,12 @@ class Frame:
     def state(self) -> dict[str, Tensor]:
         """All that is needed to restore the frame, as tensors."""
         numbers = torch.cat([self.centre.cpu(), torch.tensor([self.scale, self.reference], dtype=torch.float64)])
-        return {"points": self.tables.points, "normals": self.tables.normals, "index": self.tables.index, "numbers": numbers}
+        return {
+            "points": self.tables.points,
+            "normals": self.tables.normals,
+            "index": self.tables.index,
+            "numbers": numbers,
+        }
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], device: str | torch.device = "cpu") -> Frame:
@@ -238,7 +253,9 @@ class Frame:
             ok, said = False, f"{said}, but it measures {extent:.3g} mm, the part {self.scale:.3g} mm; is its unit mm?"
         if ok and margin < UNSURE:
             said += "; another pose fits almost as well"
-        return Pose(matrix.cpu().numpy(), rms * self.scale, overlap, margin, ok, said if ok else f"not this part: {said}")
+        return Pose(
+            matrix.cpu().numpy(), rms * self.scale, overlap, margin, ok, said if ok else f"not this part: {said}"
+        )
 
 
 def _check(points: np.ndarray | Tensor, device: str | torch.device) -> Tensor:

@@ -20,12 +20,18 @@ ROTATIONS = 1500
 VIEWS = 42
 LIKENESSES = 256
 ALIKE = 0.004  # poses are of one kind if one moves the other's surface onto itself within this mean distance
-STAGES = ((24, 150, (0.10, 0.08, 0.06)), (10, 400, (0.05, 0.04, 0.03)), (6, 800, (0.03, 0.02, 0.015)))  # keep, points, reaches
+STAGES = (
+    (24, 150, (0.10, 0.08, 0.06)),
+    (10, 400, (0.05, 0.04, 0.03)),
+    (6, 800, (0.03, 0.02, 0.015)),
+)  # keep, points, reaches
 
 
 def moved(poses: Tensor, points: Tensor) -> Tensor:
     """Points [N, 3] under each pose: [H, 3, N] float32."""
-    return (poses[:, :3, :3].reshape(-1, 3).float() @ points.T).view(len(poses), 3, len(points)) + poses[:, :3, 3:].float()
+    return (poses[:, :3, :3].reshape(-1, 3).float() @ points.T).view(len(poses), 3, len(points)) + poses[
+        :, :3, 3:
+    ].float()
 
 
 def cost(tables: Tables, poses: Tensor, points: Tensor, exact: bool = True) -> Tensor:
@@ -49,7 +55,9 @@ class Search:
         _, vectors = torch.linalg.eigh(torch.cov((tables.coarse - middle).T.double()))
         middle = middle.double()
         # Thin walls hold a pose a little off, one side of the scan on the wrong side of the wall: such poses are shaken.
-        self.nudges = torch.cat([turns_about(middle, vectors.T, torch.tensor([-3.0, 3.0])), shifts_along(vectors.T, 0.02)])
+        self.nudges = torch.cat(
+            [turns_about(middle, vectors.T, torch.tensor([-3.0, 3.0])), shifts_along(vectors.T, 0.02)]
+        )
         self.likenesses = self.find_likenesses(middle, vectors.T)
 
     def find_likenesses(self, middle: Tensor, axes: Tensor) -> Tensor:
@@ -110,7 +118,9 @@ class Search:
 
         def cells(rotations: Tensor, count: int) -> Tensor:
             probe = spread(coarse, count)
-            return self.tables.field_cells((rotations.reshape(-1, 3) @ probe.T).view(-1, 3, len(probe)).permute(2, 0, 1), 2)
+            return self.tables.field_cells(
+                (rotations.reshape(-1, 3) @ probe.T).view(-1, 3, len(probe)).permute(2, 0, 1), 2
+            )
 
         probe = cells(self.rotations.float(), 60)
         value = torch.stack([self.tables.field_sum(probe + t) for t in targets.tolist()], 1).flatten()

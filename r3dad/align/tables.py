@@ -69,7 +69,9 @@ class Tables:
             y, z = torch.meshgrid(axis, axis, indexing="ij")
             q = torch.stack([x.expand_as(y), y, z])[None].flatten(2)
             residual, across, _ = self.pairs(q)
-            field[k] = (torch.hypot(residual, across) * (255 / FIELD_CAP)).round().clamp_max(255).to(torch.uint8).view_as(y)
+            field[k] = (
+                (torch.hypot(residual, across) * (255 / FIELD_CAP)).round().clamp_max(255).to(torch.uint8).view_as(y)
+            )
         return field.flatten()
 
     def field_cells(self, q: Tensor, dim: int) -> Tensor:
@@ -95,7 +97,9 @@ class Tables:
             cell = [
                 ((q[:, k] - self._low[k]) * (1 / self._cell)).clamp_(0, self.index.shape[k] - 1).int() for k in range(3)
             ]
-            j = self.index.flatten().index_select(0, ((cell[0] * self.index.shape[1] + cell[1]) * self.index.shape[2] + cell[2]).flatten())
+            j = self.index.flatten().index_select(
+                0, ((cell[0] * self.index.shape[1] + cell[1]) * self.index.shape[2] + cell[2]).flatten()
+            )
         shape = (q.shape[0], q.shape[2])
         p, n = ([c.index_select(0, j).view(shape) for c in self._columns[k : k + 3]] for k in (0, 3))
         x, y, z = q[:, 0] - p[0], q[:, 1] - p[1], q[:, 2] - p[2]

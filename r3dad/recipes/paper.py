@@ -116,7 +116,8 @@ class PaperRecipe:
         return rebuilt.gather(1, index.expand(-1, -1, 3))
 
     def _calibrate(self, scans: Sequence[Tensor]) -> None:
-        good, bad = [], []
+        good: list[Tensor] = []
+        bad: list[Tensor] = []
         for i in range(_CALIBRATION):
             scan = scans[i % len(scans)]
             cloud = normalisation(scan).apply(scan)
