@@ -56,4 +56,13 @@ PYBIND11_MODULE(_cuda, m) {
         }
       },
       "seeds, batch, points, step, stream, out [batch, points, 3], CUDA stream");
+  m.def(
+      "knn",
+      [](std::uintptr_t query, std::uintptr_t reference, int64_t batch, int64_t queries, int64_t points, int k,
+         std::uintptr_t distances, std::uintptr_t indices, std::uintptr_t on) {
+        check(r3dad::cuda::knn(reinterpret_cast<const float*>(query), reinterpret_cast<const float*>(reference), batch,
+                               queries, points, k, reinterpret_cast<float*>(distances),
+                               reinterpret_cast<int64_t*>(indices), reinterpret_cast<cudaStream_t>(on)));
+      },
+      "query, reference, batch, queries, points, k, distances and indices [batch, queries, k], CUDA stream");
 }

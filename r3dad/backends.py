@@ -38,6 +38,7 @@ TABLE: dict[str, dict[str, str]] = {
         "torch": "r3dad.ops.encode:encode_definition",
     },
     "knn": {
+        "cuda": "r3dad.kernels.nearest_cuda:knn",
         "triton": "r3dad.kernels.nearest_triton:knn",
         "cpu": "r3dad.kernels.compiled:knn",
         "keops": "r3dad.kernels.nearest_keops:knn",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from r3dad import ops, philox
+from r3dad import backends, ops, philox
 from r3dad.config import PaperConfig
 from r3dad.diffusion import Schedule
 from r3dad.model import Autoencoder
+from r3dad.ops.knn import knn_definition
 
 pytestmark = pytest.mark.gpu
 
@@ -31,6 +32,19 @@ def scores(device: str, precision: str) -> torch.Tensor:
 def test_scores_equal_the_cpu(precision, tolerance):
     ours, cpu = scores("cuda", precision), scores("cpu", "float32")
     assert torch.allclose(ours, cpu, rtol=tolerance, atol=tolerance * float(cpu.max()))
+
+
+@pytest.mark.parametrize("k", [1, 64, 500])
+@pytest.mark.parametrize("backend", ["cuda", "triton", "keops"])
+def test_knn_equals_the_definition(backend, k):
+    query, reference = (philox.uniform(torch.arange(2, device="cuda") + 9, n, 0)[..., :3] for n in (300, 1000))
+    if reason := backends.why_not("knn", backend, query, reference, k):
+        pytest.skip(f"{backend}: {reason}")
+    with backends.use_backend(backend):
+        distances, indices = ops.knn(query, reference, k)
+    want = knn_definition(query, reference, k)
+    assert torch.allclose(distances, want[0], rtol=1e-6)
+    assert backend == "keops" or torch.equal(indices, want[1])
 
 
 def test_the_same_seed_gives_the_same_bits():

@@ -1,0 +1,27 @@
+"""The CUDA sources compiled by nvcc for every architecture: no spills, shared memory within limits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+STATIC_SHARED = 49_152  # bytes a block may have without asking
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+def test_kernels_fit():
+    script = ROOT / "benchmarks" / "resources_cuda.py"
+    done = subprocess.run([sys.executable, str(script), "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = json.loads(done.stdout)
+    sources = {source.name for source in (ROOT / "csrc" / "cuda").glob("*.cu")}
+    assert {(r["source"], r["arch"]) for r in rows} == {(s, a) for s in sources for a in ("sm_80", "sm_90a")}
+    for row in rows:
+        assert row["spill_stores"] == row["spill_loads"] == 0, row
+        assert row["shared"] <= STATIC_SHARED and row["registers"] <= 255, row
