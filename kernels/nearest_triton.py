@@ -42,7 +42,8 @@ def _key(distance, index):
     return (distance.to(tl.int32, bitcast=True).to(tl.int64) << 32) | index.to(tl.int64)
 
 
-@triton.jit
+# One compilation for all sizes of clouds and batches.
+@triton.jit(do_not_specialize=["Q", "R"])
 def knn_candidates(
     query_ptr, reference_ptr, keys_ptr, counts_ptr, Q, R, K: tl.constexpr,
     QUERIES: tl.constexpr, GROUPS: tl.constexpr, ROOM: tl.constexpr,
@@ -75,7 +76,7 @@ def knn_candidates(
     tl.store(counts_ptr + row, count, mask=real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["Q", "R"])
 def knn_select(
     query_ptr, reference_ptr, keys_ptr, counts_ptr, distances_ptr, indices_ptr, Q, R, K: tl.constexpr,
     QUERIES: tl.constexpr, ROOM: tl.constexpr,
@@ -136,7 +137,7 @@ def knn(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return distances, indices
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "R"])
 def cluster_shortlist(
     query_ptr, reference_ptr, norms_ptr, distance_ptr, index_ptr, second_ptr, N, R, WIDTH: tl.constexpr,
     QUERIES: tl.constexpr, REFERENCES: tl.constexpr, IN: tl.constexpr,
@@ -179,7 +180,7 @@ def _direct(query, reference, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     return tl.sum(d * d, 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "R"])
 def cluster_rescore(
     query_ptr, reference_ptr, slack_ptr, distance_ptr, index_ptr, second_ptr, out_ptr, N, R,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, REFERENCES: tl.constexpr,

@@ -25,7 +25,8 @@ _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "
 _POINTWISE, _WIDEST = 4, 512
 
 
-@triton.jit
+# One compilation for all sizes of clouds and batches.
+@triton.jit(do_not_specialize=["N"])
 def layer_forward(
     x_ptr, weight_ptr, bias_ptr, gate_ptr, shift_ptr, out_ptr, N, slope, K: tl.constexpr, M: tl.constexpr,
     POINTS: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr, DOT: tl.constexpr,
@@ -51,7 +52,7 @@ def layer_forward(
     tl.store(to, y.to(out_ptr.dtype.element_ty), mask=(point < N)[:, None] & (m < M)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N"])
 def layer_backward_input(
     grad_ptr, output_ptr, weight_ptr, gate_ptr, dx_ptr, N, slope, K: tl.constexpr, M: tl.constexpr,
     POINTS: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr, DOT: tl.constexpr,
@@ -77,7 +78,7 @@ def layer_backward_input(
     tl.store(to, total.to(dx_ptr.dtype.element_ty), mask=(point < N)[:, None] & (k < K)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["B", "N", "CLOUDS"])
 def layer_backward_weight(
     grad_ptr, output_ptr, x_ptr, weight_ptr, gate_ptr, dweight_ptr, dgate_ptr, dshift_ptr, B, N, slope, CLOUDS,
     K: tl.constexpr, M: tl.constexpr, POINTS: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr, DOT: tl.constexpr,
@@ -115,7 +116,7 @@ def layer_backward_weight(
     tl.store(dweight_ptr + share + at_weight, total, mask=inside_weight)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N"])
 def encode_tile(
     points_ptr, first_ptr, b1_ptr, w2_ptr, b2_ptr, w3_ptr, b3_ptr, w4_ptr, b4_ptr, out_ptr, N,
     D1: tl.constexpr, D2: tl.constexpr, D3: tl.constexpr, D4: tl.constexpr,

@@ -52,7 +52,8 @@ def _normal(seed, point, step):
     return r0 * tl.cos(a0), r0 * tl.sin(a0), r1 * tl.cos(a1)
 
 
-@triton.jit
+# One compilation for all sizes of clouds and batches.
+@triton.jit(do_not_specialize=["B", "D"], do_not_specialize_on_alignment=["gate_shape_ptr", "shift_shape_ptr"])
 def gate_table(
     column_ptr, bias_ptr, gate_time_ptr, gate_shape_ptr, shift_time_ptr, shift_shape_ptr, scale_ptr, offset_ptr,
     B, D, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
@@ -76,7 +77,7 @@ def gate_table(
     tl.store(offset_ptr + to, bias * gate + shift, mask=at < WIDTH)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "B", "S"], do_not_specialize_on_alignment=["start_ptr", "out_ptr", "seeds_ptr"])
 def reverse_steps(
     start_ptr, out_ptr, share_ptr, seeds_ptr, first_ptr, w2_ptr, w3_ptr, w4_ptr, w5_ptr, last_ptr,
     scale_ptr, offset_ptr, coefficients_ptr, N, B, S, slope,
