@@ -20,6 +20,8 @@ from r3dad.errors import InputError
 NEAR = 0.01  # a point this close to the surface overlaps it (share of the diagonal)
 SHARE = 0.8  # of the scan must lie on the surface: the rest may be defect, strays, a fixture
 MISFIT = 2.0  # and not further from it than so many times what good scans show
+OVERLAP = 0.91  # nor may more of it be off the part than defects and 5 % strays explain
+SURE_OVERLAP = 0.95  # which is asked of a pose that has a rival
 LONE = 0.7  # median over twelve parts: another scan against the surface of a lone one, over half of that one against the other half
 REFERENCE_FLOOR = 0.0016  # what good scans show at least: instances differ, noise (share of the diagonal)
 LEAST_EXTENT = 0.25  # a scan smaller than this (share of the diagonal) fits anywhere
@@ -43,7 +45,8 @@ class Pose:
     surface, each capped at 2 % of the part's diagonal. overlap: share of the scan's points within 1 % of the diagonal of the surface.
     margin: how much worse the best pose of another kind fits, (second - best) / best of the mean capped distance; poses that a symmetry
     of the part makes equal are of one kind; inf if the search met no other. ok: False if the scan is not of this part (80 % of its points
-    lie further from the surface than twice what good scans show) or, of the good scans, does not join the others; reason: in words.
+    lie further from the surface than twice what good scans show, or more than 9 % are off it) or, of the good scans, does not join the
+    others; reason: in words.
     """
 
     matrix: np.ndarray
@@ -244,9 +247,10 @@ class Frame:
     def _judge(self, scan: Tensor, matrix: Tensor, margin: float) -> Pose:
         residual, rms, overlap, _ = self._fit(scan, matrix)
         said = f"{SHARE:.0%} of the scan lie within {residual * self.scale:.3g} mm of the part"
+        ok = True
         if self.reference:
-            said += f" (good scans: {self.reference * self.scale:.3g} mm)"
-        ok = not self.reference or residual <= MISFIT * self.reference
+            said += f" (good scans: {self.reference * self.scale:.3g} mm), {overlap:.0%} within {NEAR * self.scale:.3g} mm"
+            ok = residual <= MISFIT * self.reference and overlap >= (OVERLAP if margin >= UNSURE else SURE_OVERLAP)
         sample = spread(scan, 4000)
         extent = 2 * float(torch.quantile((sample - sample.median(0).values).norm(dim=1), 0.95))
         if extent < LEAST_EXTENT * self.scale:
