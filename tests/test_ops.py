@@ -131,6 +131,12 @@ def knn_cases() -> dict[str, tuple]:
         "not contiguous": (wide, 16),
     }
     cases = {name: (cloud, cloud, k) for name, (cloud, k) in clouds.items()}
+    # The last neighbour is one of two at the same distance, and no other two are.
+    for name, sides in (("smaller index first", [10.0, -10.0]), ("smaller index last", [-10.0, 10.0])):
+        along = torch.tensor([*range(1, 10), *sides, *range(20, 400)], dtype=torch.float32)
+        ends = torch.stack([along, torch.zeros_like(along), torch.zeros_like(along)], -1)[None]
+        cases[f"tie at the end, {name}"] = (torch.zeros(1, 1, 3), ends.flip(1), 10)
+        cases[f"tie at the end, {name}, many queries"] = (torch.zeros(1, 100, 3), ends, 10)
     cases["other queries"] = (torch.rand(2, 333, 3, generator=g) * 3 - 1.5, torus(800, 2), 16)
     cases["few queries"] = (torch.rand(2, 5, 3, generator=g), torus(800, 2), 100)
     cases["more queries than points"] = (torch.rand(1, 900, 3, generator=g), torus(130), 7)
