@@ -30,4 +30,7 @@ class Buffer {
   T* data_ = nullptr;
 };
 
+// Large fresh memory is about to be written: ask for huge pages, as faults of small ones cost as much as the arithmetic.
+void expect_writes(void* memory, std::size_t bytes);
+
 }  // namespace r3dad

@@ -32,6 +32,7 @@ void concat_squash(const float* x, const float* weight, const float* bias, const
                    int64_t batch, int64_t n, int in, int out, float* y, int threads) {
   if (batch == 0 || n == 0 || out == 0) return;
   const Kernels& isa = kernels();
+  expect_writes(y, sizeof(float) * batch * n * out);
   const int64_t wide = round_up(out, isa.panel);
   const Buffer<float> packed(in * wide), gates(batch * wide), shifts(batch * wide);
   isa.pack(weight, in, in, out, packed.get());
@@ -58,6 +59,7 @@ void concat_squash_backward(const float* grad, const float* x, const float* weig
   std::fill(dshift, dshift + batch * out, 0.0f);
   if (batch == 0 || out == 0) return;
   const Kernels& isa = kernels();
+  expect_writes(dx, sizeof(float) * batch * n * in);
   const Buffer<float> packed(out * round_up(in, isa.panel));
   isa.pack_transposed(weight, out, in, packed.get());
   over_tiles(batch, n, in, out, threads, [&](int64_t cloud, int64_t first, int rows, char* scratch) {
