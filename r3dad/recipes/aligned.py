@@ -1,0 +1,265 @@
+"""The aligned recipe: bring a scan into the frame of the good ones, subtract their surface, score the difference across neighbours.
+
+Pose (`r3dad.align`), a little bending (affine for the verdict, quadratic as a second view), departure from the fused surface
+(`r3dad.surface`), features at several scales (`r3dad.features`), the learned scorer (`r3dad.scorer`), and a threshold calibrated on good
+scans only: each against the others, with and without synthetic defects. Lengths inside are shares of the part's diagonal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from r3dad.align import Frame, Nearest, Pose, fit_affine, fit_quadratic, fit_rigid
+from r3dad.errors import InputError
+from r3dad.features import describe
+from r3dad.recipes.result import RecipeResult
+from r3dad.scorer import Scorer, load_scorer
+from r3dad.surface import Departure, Neighbours, Surface, thin
+from r3dad.synth.defects import Geometry, draw_kinds, synthetic
+
+LEAST = 500
+"""Fewer points than this carry no verdict."""
+CHUNK = 200_000
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class AlignedConfig:
+    """Settings of the aligned recipe.
+
+    pose: ``"search"``, or ``"fixed"`` for scans already in place. most: points of a scan that are scored; a denser scan is thinned
+    evenly and every point takes the score of the kept points around it. surface_points: of the fused surface. calibration:
+    synthetic scans per good scan that the threshold is taken from. false_alarm_rate: share of good scans above the threshold, as
+    calibrated. seed: of every draw.
+    """
+
+    pose: Literal["search", "fixed"] = "search"
+    most: int = 12_000
+    surface_points: int = 24_000
+    calibration: int = 12
+    false_alarm_rate: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pose not in ("search", "fixed"):
+            raise InputError(f"pose {self.pose!r}: expected 'search' or 'fixed'")
+        if self.most < 1000 or self.surface_points < 1000:
+            raise InputError("most and surface_points: expected at least 1000")
+        if self.calibration < 1 or not 0 < self.false_alarm_rate < 1:
+            raise InputError("calibration: expected at least 1; false_alarm_rate: expected between 0 and 1")
+
+
+def _tensor(points: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(points, np.float32))
+
+
+class Ground:
+    """A surface with what the fits need of it (lengths are shares of the diagonal)."""
+
+    def __init__(self, surface: Surface) -> None:
+        self.surface = surface
+        self.points, self.normals = _tensor(surface.points), _tensor(surface.normals)
+        self.nearest = Nearest(self.points)
+
+    def fitted(self, points: np.ndarray, rigid: bool = True) -> list[np.ndarray]:
+        """The cloud ``[N, 3]`` moved onto the surface, a little stretched, and a little bent."""
+        q = _tensor(points)
+        if rigid:
+            q = fit_rigid(q, self.points, self.normals, nearest=self.nearest)[0]
+        stretched = fit_affine(q, self.points, self.normals, nearest=self.nearest, steps=4)[0]
+        bent = fit_quadratic(stretched, self.points, self.normals, nearest=self.nearest, steps=4)[0]
+        return [stretched.double().numpy(), bent.double().numpy()]
+
+
+def fuse(clouds: Sequence[np.ndarray], most: int) -> tuple[list[np.ndarray], Surface]:
+    """Clouds in one frame, fitted to their common surface with the freedom a scan has, and the surface of the fitted ones."""
+    if len(clouds) == 1:
+        return list(clouds), Surface.build(list(clouds), most)
+    ground = Ground(Surface.build(list(clouds), most))
+    clouds = [ground.fitted(cloud)[0] for cloud in clouds]
+    return clouds, Surface.build(clouds, most)
+
+
+class AlignedRecipe:
+    """Good scans fused, and what departs from them.
+
+    Attributes:
+        threshold: score above which a scan is defective. false_alarm_rate: of good scans at that threshold, as calibrated.
+        found: share of good scans with a synthetic defect above the threshold. note: what the good scans lack, or empty.
+    """
+
+    name = "aligned"
+
+    def __init__(self, config: AlignedConfig, frame: Frame, surface: Surface, scorer: Scorer) -> None:
+        self.config, self.frame, self.surface, self.scorer = config, frame, surface, scorer
+        self._ground = Ground(surface)
+        self.threshold, self.false_alarm_rate, self.found, self.note = math.inf, config.false_alarm_rate, 0.0, ""
+
+    @classmethod
+    def fit(
+        cls,
+        clouds: Sequence[np.ndarray],
+        *,
+        device: str = "cpu",
+        progress: Progress | None = None,
+        resume: Path | None = None,
+        scorer: Scorer | None = None,
+        **settings: Any,
+    ) -> AlignedRecipe:
+        """Fuse good scans ``[M_i, 3]`` (mm) and calibrate the threshold.
+
+        ``scorer``: in place of the shipped one. ``resume`` is not used: a fit takes well under a minute.
+
+        Raises:
+            InputError: no scan, an unknown setting, a scan with too few points or that does not fit the others.
+        """
+        try:
+            config = AlignedConfig(**settings)
+        except TypeError as error:
+            raise InputError(
+                f"aligned recipe: {error}; expected {', '.join(AlignedConfig.__dataclass_fields__)}"
+            ) from None
+        say = progress or (lambda share, words: None)
+        if not clouds:
+            raise InputError("fit: expected at least one good scan, got none")
+        for i, cloud in enumerate(clouds):
+            if len(cloud) < LEAST:
+                raise InputError(f"good scan {i + 1} has {len(cloud)} points: expected at least {LEAST}")
+        say(0.0, "registering the good scans")
+        frame, poses = Frame.build(list(clouds), pose=config.pose)
+        strange = [f"good scan {i + 1}: {pose.reason}" for i, pose in enumerate(poses) if not pose.ok]
+        if strange:
+            raise InputError(
+                f"good scans disagree: {'; '.join(strange)}; leave them out or check that they show the same part"
+            )
+        centre = frame.centre.numpy()
+        inside = [(_moved(pose, c) - centre) / frame.scale for pose, c in zip(poses, clouds, strict=True)]
+        inside = [c[thin(c, 2 * config.surface_points)] for c in inside]
+        say(0.2, "fusing the surface")
+        inside, surface = fuse(inside, config.surface_points)
+        recipe = cls(config, frame, surface, (scorer or load_scorer()).to(device))
+        if len(clouds) == 1:
+            recipe.note = "fitted to one good scan: how good parts differ is unknown, so the threshold is a guess"
+        recipe._calibrate(inside, say)
+        say(1.0, "fitted")
+        return recipe
+
+    def predict(self, points: np.ndarray) -> RecipeResult:
+        """Scores of a scan ``[M, 3]`` (mm, any pose unless the recipe's is fixed).
+
+        Raises:
+            InputError: fewer points than a verdict needs.
+        """
+        if len(points) < LEAST:
+            raise InputError(f"the scan has {len(points)} points: expected at least {LEAST}")
+        pose = self.frame.register(points, pose=self.config.pose)
+        centre, scale = self.frame.centre.numpy(), self.frame.scale
+        aligned = (_moved(pose, points) - centre) / scale
+        bent = self._ground.fitted(aligned)
+        kept = thin(bent[0], self.config.most)
+        features, departures = describe(self.surface, [b[kept] for b in bent])
+        logits = self.scorer.score(features)
+        score = self.scorer.verdict(features, logits)
+        logits = self.scorer.smooth(features, logits)
+        whole = departures[0]
+        if len(kept) < len(points):
+            logits, whole = self._carried(logits, bent[0], kept), self._departure(bent[0])
+        rotation = pose.matrix[:3, :3]
+        return RecipeResult(
+            point_scores=(1 / (1 + np.exp(-logits))).astype(np.float32),
+            score=score,
+            displacement=-(whole.vector @ rotation) * scale,
+            deviation=whole.signed * scale,
+            is_this_part=pose.ok,
+            note="" if pose.ok else pose.reason,
+        )
+
+    def _departure(self, points: np.ndarray) -> Departure:
+        """`Surface.departure` of any number of points in bounded memory."""
+        parts = [self.surface.departure(points[i : i + CHUNK]) for i in range(0, len(points), CHUNK)]
+        return Departure(
+            *(np.concatenate([getattr(p, f) for p in parts]) for f in ("signed", "vector", "plane", "near"))
+        )
+
+    @staticmethod
+    def _carried(values: np.ndarray, points: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Values of the kept points given to all points: the mean of the 3 nearest, weighted by inverse distance."""
+        find, out = Neighbours(points[kept]), np.empty(len(points))
+        for i in range(0, len(points), CHUNK):
+            distance, j = find(points[i : i + CHUNK], 3)
+            w = 1 / (distance + 1e-6)
+            out[i : i + CHUNK] = (w * values[j]).sum(1) / w.sum(1)
+        return out
+
+    def _calibrate(self, clouds: Sequence[np.ndarray], say: Progress) -> None:
+        """Threshold: the score that few of many synthetic good scans exceed, each scored against the other good scans."""
+        config = self.config
+        good: list[float] = []
+        bad: list[float] = []
+        for i, cloud in enumerate(clouds):
+            others = [c for k, c in enumerate(clouds) if k != i]
+            ground = Ground(Surface.build(others, config.surface_points)) if others else self._ground
+            rng = np.random.default_rng([config.seed, i])
+            smooth, raw = Geometry.of(cloud, self.surface)
+            scans = [cloud] + [
+                synthetic(rng, raw if k % 2 else smooth, [], raw=bool(k % 2))[0] for k in range(config.calibration - 1)
+            ]
+            scans += [synthetic(rng, smooth, draw_kinds(rng, 1))[0] for _ in range(max(config.calibration // 2, 1))]
+            for k, scan in enumerate(scans):
+                features, _ = describe(ground.surface, ground.fitted(scan[thin(scan, config.most)]))
+                (good if k < config.calibration else bad).append(
+                    self.scorer.verdict(features, self.scorer.score(features))
+                )
+            say(0.3 + 0.7 * (i + 1) / len(clouds), f"calibrating, good scan {i + 1} of {len(clouds)}")
+        self.threshold = float(np.quantile(good, 1 - config.false_alarm_rate))
+        self.found = float(np.mean(np.array(bad) > self.threshold))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON settings for the model file."""
+        s, (net, form) = self.surface, self.scorer.state()
+        tensors = {
+            "surface.points": torch.from_numpy(s.points),
+            "surface.normals": torch.from_numpy(s.normals),
+            "surface.curvature": torch.from_numpy(s.curvature),
+            "surface.sees": torch.from_numpy(np.packbits(s.sees, axis=1)),
+            **{f"frame.{k}": v for k, v in self.frame.state().items()},
+            **{f"scorer.{k}": v for k, v in net.items()},
+        }
+        numbers = {k: getattr(self, k) for k in ("threshold", "false_alarm_rate", "found", "note")}
+        return tensors, {
+            "config": asdict(self.config),
+            "scorer": form,
+            "spacing": s.spacing,
+            "views": s.sees.shape[1],
+            **numbers,
+        }
+
+    @classmethod
+    def from_state(
+        cls, tensors: dict[str, Tensor], settings: dict[str, Any], device: str | torch.device = "cpu"
+    ) -> AlignedRecipe:
+        """The recipe that :meth:`state` described."""
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+
+        s = {k: v.numpy() for k, v in part("surface.").items()}
+        sees = np.unpackbits(s["sees"], axis=1, count=settings["views"]).astype(bool)
+        surface = Surface(s["points"], s["normals"], s["curvature"], sees, settings["spacing"])
+        scorer = Scorer.from_state(part("scorer."), settings["scorer"]).to(device)
+        recipe = cls(AlignedConfig(**settings["config"]), Frame.from_state(part("frame.")), surface, scorer)
+        for k in ("threshold", "false_alarm_rate", "found", "note"):
+            setattr(recipe, k, settings[k])
+        return recipe
+
+
+def _moved(pose: Pose, points: np.ndarray) -> np.ndarray:
+    return np.asarray(points, np.float64) @ pose.matrix[:3, :3].T + pose.matrix[:3, 3]

@@ -1,0 +1,250 @@
+"""The good scans fused into one denoised surface, and where a scan departs from it.
+
+Lengths are in the unit of the clouds given (the aligned recipe uses shares of the part's diagonal). Normals point out of the material.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+VIEWS = 162
+"""Directions a surface is looked at from, for orientation and for what a one-sided scan should have seen."""
+
+
+class Neighbours:
+    """Nearest reference points ``[R, 3]`` of any query, ascending (the one place that knows how neighbours are found)."""
+
+    def __init__(self, reference: np.ndarray) -> None:
+        from scipy.spatial import cKDTree
+
+        self._tree = cKDTree(reference, balanced_tree=False, compact_nodes=False)
+
+    def __call__(self, query: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Distances (not squared) and indices ``[Q, k]`` (``[Q]`` for k = 1)."""
+        return self._tree.query(query, k=k, workers=-1 if len(query) > 4000 else 1)
+
+
+def unit(v: np.ndarray) -> np.ndarray:
+    """Vectors scaled to length 1 (last axis)."""
+    return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
+
+
+def voxel_pick(points: np.ndarray, size: float) -> np.ndarray:
+    """Indices of one point per occupied voxel: the one nearest to the voxel's centre."""
+    cell = (points - points.min(0)) / size
+    base = np.floor(cell)
+    off = ((cell - base - 0.5) ** 2).sum(1)
+    key = base.astype(np.int64) @ np.array([1, 1 << 20, 1 << 40])
+    order = np.lexsort((off, key))
+    first = np.append(True, np.diff(key[order]) != 0)
+    return np.sort(order[first])
+
+
+def thin(points: np.ndarray, most: int) -> np.ndarray:
+    """Indices of at most ``most`` evenly spread points (all of them where there are no more)."""
+    if len(points) <= most:
+        return np.arange(len(points))
+    low, high = 1e-6, float(np.ptp(points, axis=0).max())
+    sample = points
+    for _ in range(18):
+        middle = np.sqrt(low * high)
+        kept = voxel_pick(sample, middle)
+        low, high = (middle, high) if len(kept) > most else (low, middle)
+        if len(kept) <= most and (len(kept) > 0.93 * most or high / low < 1.02):
+            break
+    return voxel_pick(points, high)
+
+
+def directions(count: int = VIEWS) -> np.ndarray:
+    """Nearly even unit vectors ``[count, 3]`` (Fibonacci spiral)."""
+    k = np.arange(count) + 0.5
+    z, turn = 1 - 2 * k / count, np.pi * (1 + 5**0.5) * k
+    r = np.sqrt(1 - z * z)
+    return np.stack([r * np.cos(turn), r * np.sin(turn), z], 1)
+
+
+def plane_axes(n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two unit vectors ``[..., 3]`` that span the plane with normal ``n``."""
+    helper = np.eye(3)[np.argmin(np.abs(n), axis=-1)]
+    a = unit(np.cross(n, helper))
+    return a, np.cross(n, a)
+
+
+def front(points: np.ndarray, view: np.ndarray, pixel: float) -> tuple[np.ndarray, np.ndarray]:
+    """Depth behind the front-most point of each point's pixel, and whether a point is that front-most one.
+
+    Orthographic camera that looks along ``-view``; each pixel also sees the front of its empty neighbours' surroundings.
+    """
+    a, b = plane_axes(view)
+    u = np.floor((points @ a) / pixel).astype(np.int64)
+    v = np.floor((points @ b) / pixel).astype(np.int64)
+    u -= u.min()
+    v -= v.min()
+    key = u * (int(v.max()) + 1) + v
+    z = points @ view
+    depth = np.full(int(key.max()) + 1, -np.inf)
+    np.maximum.at(depth, key, z)
+    behind = depth[key] - z
+    return behind, behind <= 0
+
+
+def surface_normals(points: np.ndarray, neighbours: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unoriented normals ``[N, 3]`` and curvature ``[N]`` (root of the least over the other eigenvalues).
+
+    ``neighbours [N, k, 3]`` are positions, ``weights [N, k]`` sum to 1.
+    """
+    x = neighbours - np.einsum("nk,nki->ni", weights, neighbours)[:, None]
+    value, vector = np.linalg.eigh(np.einsum("nk,nki,nkj->nij", weights, x, x))
+    return vector[:, :, 0], np.sqrt(np.maximum(value[:, 0], 0) / np.maximum(value[:, 1:].sum(1), 1e-18))
+
+
+@dataclass
+class Departure:
+    """Where points lie beside the surface: all arrays have one entry per point.
+
+    At an edge the nearest surface point may belong to the wrong face: ``signed`` and ``vector`` give the benefit of the doubt (the least
+    plane distance of several candidates), ``plane`` does not.
+    """
+
+    signed: np.ndarray  #: along the outward normal, + material, - missing
+    vector: np.ndarray  #: [N, 3] from the surface to the point
+    plane: np.ndarray  #: signed distance to the plane of the nearest surface point
+    near: np.ndarray  #: index of the nearest surface point
+
+
+@dataclass
+class Surface:
+    """A denoised, oriented cloud: what a good part looks like.
+
+    ``points [S, 3]``, outward ``normals [S, 3]``, ``curvature [S]``, ``sees [S, VIEWS]`` (bool: seen from that direction).
+    """
+
+    points: np.ndarray
+    normals: np.ndarray
+    curvature: np.ndarray
+    sees: np.ndarray
+    spacing: float
+    reach: np.ndarray = field(init=False)
+    near: np.ndarray = field(init=False)
+    firm: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.find = Neighbours(self.points)
+        distance, near = self.find(self.points, 17)
+        self.reach, self.near = distance[:, 16], near
+        d = directions(self.sees.shape[1])
+        around = (d @ d.T > np.cos(np.radians(17))).astype(np.float32)
+        # Seen for sure: head-on enough for any sensor, and from nearly all directions around.
+        self.firm = (self.sees.astype(np.float32) @ (around / around.sum(1)) > 0.9) & (self.normals @ d.T > 0.4)
+
+    @classmethod
+    def build(cls, clouds: list[np.ndarray], most: int = 40_000, k: int = 20) -> Surface:
+        """Fuse aligned clouds (each ``[N, 3]``) and denoise them: bilateral, so that edges stay."""
+        every = np.concatenate(clouds).astype(np.float64)
+        pick = thin(every, most)
+        k = int(np.clip(round(k * (len(every) / len(pick)) ** 0.7), k, 56))
+        distance, j = Neighbours(every)(every[pick], k)
+        w = np.exp(-((distance / (0.6 * distance[:, -1:])) ** 2))
+        w /= w.sum(1, keepdims=True)
+        p, q = every[pick], every[j]
+        n, curvature = surface_normals(p, q, w)
+        # Every neighbour's normal: that of the picked point nearest to it.
+        owner = np.full(len(every), -1)
+        owner[pick] = np.arange(len(pick))
+        if len(pick) < len(every):
+            owner = Neighbours(p)(every)[1]
+        own = owner[j]
+        for _ in range(2):
+            dot = np.einsum("ni,nki->nk", n, n[own])
+            n = unit(np.einsum("nk,nki->ni", w * np.exp((np.abs(dot) - 1) / 0.05) * np.sign(dot), n[own]))
+        spacing = float(np.median(Neighbours(p)(p, 2)[0][:, 1]))
+        n, sees = oriented(p, n, spacing)
+        # Only neighbours that face the same way count, so that the two sides of a thin wall stay apart.
+        off = np.einsum("ni,nki->nk", n, q - p[:, None])
+        w = w * np.exp((np.einsum("ni,nki->nk", n, n[own]) - 1) / 0.05)
+        w *= np.exp(-((off / (4.5 * np.median(np.abs(off[:, :8])) + 1e-9)) ** 2))
+        p = p + ((w * off).sum(1) / np.maximum(w.sum(1), 1e-12))[:, None] * n
+        return cls(p, n, curvature, sees, spacing)
+
+    def departure(self, points: np.ndarray, k: int = 5) -> Departure:
+        """How far each of ``points [N, 3]`` lies off the surface: the smallest of the plane distances of ``k`` candidates."""
+        j = self.find(points, k)[1]
+        v = points[:, None] - self.points[j]
+        n = self.normals[j]
+        off = (v * n).sum(2)
+        along2 = np.maximum((v * v).sum(2) - off * off, 0)
+        beyond = np.maximum(np.sqrt(along2) - 3 * self.spacing, 0)
+        size = np.hypot(off, beyond)
+        best = size.argmin(1)
+        r = np.arange(len(points))
+        plane = off[:, 0]
+        off, beyond, n, v = off[r, best], beyond[r, best], n[r, best], v[r, best]
+        flat = v - off[:, None] * n
+        vector = off[:, None] * n + (beyond / np.maximum(np.sqrt(along2[r, best]), 1e-12))[:, None] * flat
+        return Departure(size[r, best] * np.where(off < 0, -1.0, 1.0), vector, plane, j[:, 0])
+
+    def expected(self, covered: np.ndarray, tolerance: float = 0.02) -> np.ndarray:
+        """Surface points ``[S]`` a scan should have seen, given those it did (``covered [S]``, bool).
+
+        The views whose surface the scan covers about as well as any view's (within ``tolerance``) are taken as the sensor's; a point is
+        expected where such a view and nearly all views next to it see it, and its surroundings too. A whole scan covers all views, and
+        everything that can be seen is expected.
+        """
+        sees = self.sees.astype(np.float32)
+        total = sees.sum(0)
+        share = (covered.astype(np.float32) @ sees) / np.maximum(total, 1)
+        share[total < 0.02 * total.max()] = 0
+        used = share > share.max() - tolerance
+        found = np.asarray(self.firm[:, used].any(1))
+        for _ in range(2):
+            found = found & (found[self.near].mean(1) > 0.9)
+        return found
+
+
+def open_sides(points: np.ndarray, normals: np.ndarray, cell: float) -> np.ndarray:
+    """How much more open air lies on the side of the normal than behind it, ``[N]`` in -1..1.
+
+    The surface is filled into a grid and thickened by a cell; what the grid's corner can reach is air.
+    """
+    from scipy.ndimage import binary_dilation, label
+
+    low = points.min(0) - 4.5 * cell
+    shape = np.ceil((points.max(0) - low) / cell).astype(int) + 5
+    full = np.zeros(shape, bool)
+    full[tuple(((points - low) / cell).astype(int).T)] = True
+    parts = np.asarray(label(~np.asarray(binary_dilation(full)))[0])
+    air = np.asarray(parts == parts[0, 0, 0])
+    total = np.zeros(len(points))
+    for step in (1.6, 2.2, 2.8, 3.4):
+        for side in (1, -1):
+            total += side * air[tuple(((points + side * step * cell * normals - low) / cell).astype(int).T)]
+    return total / 4
+
+
+def oriented(points: np.ndarray, normals: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    """Normals ``[N, 3]`` turned outwards, and which of the `directions` see each point ``[N, VIEWS]`` (bool).
+
+    Votes for a side: a point that is the front-most of its pixel looks at the camera; open air lies outside. They are shared with
+    neighbours beside the point; one straight behind it, on the other side of a thin wall, looks the other way.
+    """
+    pixel, views = 4.5 * spacing, directions()
+    behind = np.empty((len(points), len(views)), np.float32)
+    vote = np.zeros(len(points))
+    for i, view in enumerate(views):
+        behind[:, i], first = front(points, view, pixel)
+        cos = normals @ view
+        vote += first * cos * np.abs(cos)
+    vote = vote / (np.abs(vote) + 2) + open_sides(points, normals, 3 * spacing)
+    distance, j = Neighbours(points)(points, 12)
+    dot = np.einsum("ni,nki->nk", normals, normals[j])
+    rise = np.abs(np.einsum("ni,nki->nk", normals, points[j] - points[:, None])) / np.maximum(distance, 1e-12)
+    share = np.sign(dot) * np.abs(dot) ** 8 * (np.exp(-((rise / 0.35) ** 2)) - np.exp(-(((rise - 1) / 0.2) ** 2)))
+    start = vote
+    for _ in range(40):
+        vote = np.clip(0.15 * start + 0.5 * vote + (share * vote[j]).mean(1), -1, 1)
+    normals = normals * np.where(vote < 0, -1.0, 1.0)[:, None]
+    cos = normals @ views.T
+    slack = 0.7 * pixel * np.sqrt(np.maximum(1 / np.maximum(cos, 0.1) ** 2 - 1, 0)) + 1.5 * spacing
+    return normals, (cos > 0.12) & (behind < slack)

@@ -1,0 +1,194 @@
+"""Train the scorer that ships with the package, from nothing but the package.
+
+    python -m r3dad.train_scorer --out scorer.safetensors [--designs 1] [--scans 10] [--good FOLDER ...]
+
+Parts, scans, sensors and defects are made by `r3dad.scans`; four good scans of a part are fused as by the recipe, and further good and
+defective scans of it are described against them. ``--good`` adds the good scans of data sets (their ``train`` folders, nothing else), with
+synthetic defects. The same seed gives the same samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from r3dad import checkpoint
+from r3dad.features import ScanFeatures, describe
+from r3dad.recipes.aligned import Ground, fuse
+from r3dad.scorer import Scorer, summary
+from r3dad.surface import Surface, thin
+from r3dad.synth.defects import Geometry, draw_kinds, synthetic
+
+KINDS = {
+    "bump": 1.0, "dent": 1.0, "scratch": 1.5, "crack": 1.5, "hole": 3.0, "chip": 0.7, "break": 1.2, "burr": 1.5, "flash": 0.5, "bend": 1.2,
+    "warp": 0.6, "wear": 0.6, "pits": 0.4, "spatter": 0.4, "blob": 0.6, "bead": 0.5, "chatter": 0.4, "rough": 0.4,
+}  # fmt: skip
+"""How often each kind of `r3dad.scans` is drawn."""
+SENSORS = {"uniform": 0.45, "one_sided": 0.25, "structured": 0.08, "lines": 0.07, "multiview": 0.1, "cmm": 0.05}
+GOOD = 0.4
+"""Share of the scans without a defect."""
+SURFACE, MOST, CROP, CROPS = 24_000, 12_000, 2200, 3
+
+
+@dataclass
+class Sample:
+    """A described scan, its labels ``[N]``, and what made it."""
+
+    scan: ScanFeatures
+    label: np.ndarray
+    kind: str
+    group: str
+
+
+def designs(seeds: range, scans: int) -> Iterator[list[Sample]]:
+    """Samples of every family's designs ``seeds``, a list per design."""
+    from r3dad.scans.parts import FAMILIES, part
+    from r3dad.scans.simulate import scan
+
+    kinds, odds = list(KINDS), np.array(list(KINDS.values()))
+    sensors, share = list(SENSORS), np.array(list(SENSORS.values()))
+    for seed in seeds:
+        for family in sorted(FAMILIES):
+            rng = np.random.default_rng([seed, *family.encode()])
+            design = part(family, seed)
+            count = 40_000 if rng.random() < 0.25 else int(rng.integers(6000, 14_000))
+            good = [
+                scan(design, seed=10_000 + i, points=count, pose="fixed").points / design.diagonal for i in range(4)
+            ]
+            _, surface = fuse(good, SURFACE)
+            ground, found = Ground(surface), []
+            for k in range(scans):
+                kind = None if k < GOOD * scans else str(rng.choice(kinds, p=odds / odds.sum()))
+                sensor = str(rng.choice(sensors, p=share / share.sum()))
+                made = scan(
+                    design, seed=k, points=int(rng.integers(5000, 14_000)), sensor=sensor, pose="fixed", defect=kind
+                )
+                p = made.points / design.diagonal
+                p = p + np.cross(0.004 * rng.normal(size=3), p) + 0.002 * rng.normal(size=3)
+                found.append(Sample(describe(surface, ground.fitted(p))[0], made.labels, kind or "good", family))
+            yield found
+
+
+def good_scans(folder: Path, scans: int) -> Iterator[list[Sample]]:
+    """Samples from the good scans of a data set's classes, each against the others, with `r3dad.synth.defects`; a list per class."""
+    from r3dad.align import Frame
+    from r3dad.scans import list_classes, read_scan
+
+    for entry in list_classes(folder):
+        rng = np.random.default_rng([1, *entry.name.encode()])
+        clouds = [read_scan(f).points for f in entry.train]
+        frame, poses = Frame.build(clouds)
+        moved = [c @ p.matrix[:3, :3].T + p.matrix[:3, 3] for c, p in zip(clouds, poses, strict=True)]
+        clouds, surface = fuse([(c - frame.centre.numpy()) / frame.scale for c in moved], SURFACE)
+        found = []
+        for i, cloud in enumerate(clouds):
+            others = Surface.build([c for k, c in enumerate(clouds) if k != i], SURFACE)
+            ground, good = Ground(others), Geometry.of(cloud, surface)
+            for _ in range(max(scans // len(clouds), 2)):
+                kinds = [] if rng.random() < GOOD else draw_kinds(rng, int(rng.integers(1, 3)))
+                raw = bool(rng.random() < 0.5)
+                p, label = synthetic(rng, good[int(raw)], kinds, raw=raw)
+                kept = thin(p, MOST)
+                found.append(
+                    Sample(
+                        describe(others, ground.fitted(p[kept]))[0], label[kept], "+".join(kinds) or "good", entry.name
+                    )
+                )
+        yield found
+
+
+def _crop(sample: Sample, rng: np.random.Generator) -> list[np.ndarray]:
+    """The arrays of the points around a random, more often a defective, point; neighbours outside become the point itself."""
+    scan, bad = sample.scan, np.flatnonzero(sample.label)
+    centre = int(rng.choice(bad)) if len(bad) and rng.random() < 0.65 else int(rng.integers(len(scan.points)))
+    keep = np.arange(len(scan.points))
+    if len(keep) > CROP:
+        keep = np.sort(np.argpartition(((scan.points - scan.points[centre]) ** 2).sum(1), CROP)[:CROP])
+    index = np.full(len(scan.points), -1)
+    index[keep] = np.arange(len(keep))
+    j = index[scan.neighbours[keep]]
+    j = np.where(j < 0, np.arange(len(keep))[:, None], j)
+    spacing = np.full((len(keep), 1, 1), scan.spacing, np.float32)
+    return [scan.nodes[keep], j, scan.points[keep], scan.normals[keep], spacing, sample.label[keep].astype(np.float32)]
+
+
+def train(samples: list[Sample], *, steps: int, width: int = 40, seed: int = 0) -> Scorer:
+    """Fit the point scores to the labels of crops, a quarter of them from good scans, then the verdict to the scans'."""
+    from sklearn.linear_model import LogisticRegression
+
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    nodes = np.concatenate([s.scan.nodes[::5] for s in samples])
+    net = Scorer(nodes.shape[1], width)
+    net.mean.copy_(torch.from_numpy(nodes.mean(0)))
+    net.std.copy_(torch.from_numpy(nodes.std(0) + 1e-3))
+    optimiser = torch.optim.AdamW(net.parameters(), weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
+    bad = [s for s in samples if s.label.any()]
+    good = [s for s in samples if not s.label.any()]
+    mean, started = 0.0, time.time()
+    for step in range(1, steps + 1):
+        drawn = [
+            bad[rng.integers(len(bad))] if rng.random() < 0.75 else good[rng.integers(len(good))] for _ in range(CROPS)
+        ]
+        crops = [_crop(s, rng) for s in drawn]
+        for k, start in enumerate(np.cumsum([0] + [len(c[0]) for c in crops[:-1]])):
+            crops[k][1] = crops[k][1] + start
+        *given, label = (torch.from_numpy(np.concatenate(c)) for c in zip(*crops, strict=True))
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(net(*given), label)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        mean = 0.99 * mean + 0.01 * loss.item()
+        if step % 100 == 0:
+            print(
+                f"step {step}: loss {mean / (1 - 0.99**step):.4f}, {time.time() - started:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+    net.eval()
+    x = np.stack([summary(s.scan, net.score(s.scan)) for s in samples])
+    centre, spread = x.mean(0), x.std(0) + 1e-6
+    rule = LogisticRegression(C=1.0).fit((x - centre) / spread, [bool(s.label.any()) for s in samples])
+    weight = rule.coef_ / spread
+    net.decide.weight.data = torch.from_numpy(weight).float()
+    net.decide.bias.data = torch.from_numpy(rule.intercept_ - weight @ centre).float()
+    return net
+
+
+def main(argv: list[str] | None = None) -> int:
+    ap = argparse.ArgumentParser(
+        prog="python -m r3dad.train_scorer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    ap.add_argument("--out", type=Path, required=True)
+    ap.add_argument("--designs", type=int, default=1, help="designs per family of parts")
+    ap.add_argument("--scans", type=int, default=10, help="scans per design, or per class with --good")
+    ap.add_argument("--good", type=Path, nargs="*", default=[], help="data sets whose good scans take part too")
+    ap.add_argument("--steps", type=int, default=900)
+    ap.add_argument("--seed", type=int, default=0)
+    args = ap.parse_args(argv)
+    torch.set_num_threads(1)
+    samples: list[Sample] = []
+    sources = [designs(range(args.designs), args.scans), *(good_scans(folder, args.scans) for folder in args.good)]
+    for source in sources:
+        for found in source:
+            samples += found
+            print(f"{found[0].group}: {len(samples)} scans", file=sys.stderr, flush=True)
+    net = train(samples, steps=args.steps, seed=args.seed)
+    tensors, form = net.state()
+    checkpoint.save(args.out, "scorer", tensors, {"scorer": form, "made": {k: str(v) for k, v in vars(args).items()}})
+    print(f"{args.out}: {len(samples)} scans of {len({s.group for s in samples})} parts")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

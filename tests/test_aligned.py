@@ -1,0 +1,96 @@
+"""The aligned recipe, from good scans to a verdict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from r3dad.errors import InputError
+from r3dad.recipes.aligned import AlignedRecipe
+from tests.aligned_shapes import stepped_block
+
+
+def turned(p: np.ndarray, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    return p @ (q * np.sign(np.linalg.det(q))).T + rng.uniform(-50, 50, 3)
+
+
+@pytest.fixture(scope="module")
+def recipe() -> AlignedRecipe:
+    return AlignedRecipe.fit([turned(stepped_block(i), i) for i in range(3)], calibration=4, seed=0)
+
+
+def test_good_scan_is_good(recipe):
+    result = recipe.predict(turned(stepped_block(20), 20))
+    assert result.is_this_part and result.score < recipe.threshold
+
+
+def test_a_dent_is_found_at_its_place_with_sign_and_depth(recipe):
+    flat = stepped_block(21, dent=1.5)
+    result = recipe.predict(turned(flat, 21))
+    assert result.score > recipe.threshold
+    near = np.linalg.norm(flat[:, :2] - [42, 20], axis=1)
+    top = (flat[:, 2] > 12) & (flat[:, 2] < 16)
+    bottom = top & (near < 1.5)
+    assert -1.7 < result.deviation[bottom].mean() < -1.2
+    assert result.point_scores[top & (near < 4)].mean() > 0.8
+    assert result.point_scores[near > 12].mean() < 0.05
+    assert abs(result.deviation[near > 12]).mean() < 0.1
+
+
+def test_displacement_leads_back_to_the_good_surface_in_the_scans_frame(recipe):
+    flat = stepped_block(21, dent=1.5)
+    scan = turned(flat, 21)
+    result = recipe.predict(scan)
+    bottom = (np.linalg.norm(flat[:, :2] - [42, 20], axis=1) < 1.5) & (flat[:, 2] > 12)
+    up = turned(np.array([[0.0, 0, 1]]), 21) - turned(np.zeros((1, 3)), 21)
+    assert ((result.displacement[bottom] @ up[0]) > 1.1).all()
+
+
+def test_a_hole_is_marked_at_its_rim(recipe):
+    flat = stepped_block(22, hole=5.0)
+    result = recipe.predict(turned(flat, 22))
+    assert result.score > recipe.threshold
+    near = np.linalg.norm(flat[:, :2] - [42, 20], axis=1)
+    top = (flat[:, 2] > 14) & (flat[:, 2] < 16)
+    rim, far = result.point_scores[top & (near < 5.8)], result.point_scores[near > 12]
+    assert (rim[:, None] > far).mean() > 0.75  # a rim point outranks a point elsewhere
+
+
+def test_same_scan_same_scores(recipe):
+    scan = turned(stepped_block(23, dent=1.0), 23)
+    a, b = recipe.predict(scan), recipe.predict(scan)
+    assert a.score == b.score and np.array_equal(a.point_scores, b.point_scores)
+
+
+def test_state_round_trip(recipe):
+    tensors, settings = recipe.state()
+    again = AlignedRecipe.from_state(tensors, settings)
+    scan = turned(stepped_block(24, dent=1.0), 24)
+    assert np.array_equal(again.predict(scan).point_scores, recipe.predict(scan).point_scores)
+    assert again.threshold == recipe.threshold
+
+
+def test_a_dense_scan_is_scored_at_every_point(recipe):
+    scan = stepped_block(25, count=30_000, dent=1.5)
+    result = recipe.predict(turned(scan, 25))
+    assert result.point_scores.shape == result.deviation.shape == (len(scan),)
+    assert result.score > recipe.threshold
+
+
+def test_another_part_gets_no_verdict(recipe):
+    ball = np.random.default_rng(0).normal(size=(4000, 3))
+    result = recipe.predict(30 * ball / np.linalg.norm(ball, axis=1, keepdims=True))
+    assert not result.is_this_part and "not this part" in result.note
+
+
+def test_bad_input_is_told_in_one_line(recipe):
+    with pytest.raises(InputError, match="100 points"):
+        recipe.predict(np.zeros((100, 3)))
+    with pytest.raises(InputError, match="pose 'upright'"):
+        AlignedRecipe.fit([stepped_block(0)], pose="upright")
+    with pytest.raises(InputError, match="depth"):
+        AlignedRecipe.fit([stepped_block(0)], depth=3)
+    with pytest.raises(InputError, match="at least one good scan"):
+        AlignedRecipe.fit([])

@@ -1,0 +1,86 @@
+"""Features, the graph network, and synthetic defects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from r3dad.features import describe
+from r3dad.scorer import Scorer, load_scorer, summary, top
+from r3dad.surface import Surface
+from r3dad.synth.defects import KINDS, LABEL_AT, Geometry, draw_kinds, synthetic
+from tests.aligned_shapes import stepped_block
+
+DIAGONAL = float(np.linalg.norm([60, 40, 30]))
+
+
+@pytest.fixture(scope="module")
+def clouds() -> list[np.ndarray]:
+    return [(stepped_block(i) - [30, 20, 15]) / DIAGONAL for i in range(3)]
+
+
+@pytest.fixture(scope="module")
+def surface(clouds) -> Surface:
+    return Surface.build(clouds[:2])
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_of_defect_shows_and_is_labelled(clouds, surface, kind):
+    good, _ = Geometry.of(clouds[0], surface)
+    made = [KINDS[kind](good, np.random.default_rng(seed), 0.02) for seed in range(5)]
+    assert max(g.label.mean() for g in made) > 0.002
+    assert all(len(g.points) == len(g.normals) == len(g.label) for g in made)
+    for g in made:
+        if len(g.points) == len(good.points) and kind != "hole":
+            moved = np.linalg.norm(g.points - good.points, axis=1)
+            assert ((moved > LABEL_AT) == g.label).all()
+
+
+def test_synthetic_scans_are_the_same_for_the_same_seed(clouds, surface):
+    good, _ = Geometry.of(clouds[0], surface)
+    (p, a), (q, b) = (
+        synthetic(np.random.default_rng(3), good, draw_kinds(np.random.default_rng(1), 2)) for _ in range(2)
+    )
+    assert np.array_equal(p, q) and np.array_equal(a, b)
+
+
+def test_features_are_finite_and_see_the_dent(surface):
+    dented = (stepped_block(9, dent=1.5) - [30, 20, 15]) / DIAGONAL
+    found, (away, _) = describe(surface, [dented, dented])
+    assert np.isfinite(found.nodes).all()
+    near = np.linalg.norm(dented[:, :2] * DIAGONAL + [30, 20] - [42, 20], axis=1) < 3
+    deep = near & (dented[:, 2] * DIAGONAL + 15 < 14.5) & (dented[:, 2] * DIAGONAL + 15 > 12)
+    assert away.signed[deep].mean() * DIAGONAL < -0.9
+    assert found.plain[deep].mean() > 5 * np.median(found.plain)
+
+
+def test_features_see_the_gap(surface):
+    whole, holed = ((stepped_block(9, hole=r) - [30, 20, 15]) / DIAGONAL for r in (0.0, 5.0))
+    assert describe(surface, [holed])[0].gap > 2 * describe(surface, [whole])[0].gap
+
+
+def test_scorer_state_round_trip_and_point_order(surface, clouds):
+    found, _ = describe(surface, [clouds[2], clouds[2]])
+    torch.manual_seed(0)
+    net = Scorer(found.nodes.shape[1]).eval()
+    scores = net.score(found)
+    assert scores.shape == (len(clouds[2]),)
+    again = Scorer.from_state(*net.state())
+    assert np.array_equal(again.score(found), scores)
+    assert again.verdict(found, scores) == net.verdict(found, scores)
+    turn = np.random.default_rng(0).permutation(len(clouds[2]))
+    shuffled, _ = describe(surface, [clouds[2][turn], clouds[2][turn]])
+    assert np.allclose(net.score(shuffled), scores[turn], atol=1e-3)
+
+
+def test_shipped_scorer_fits_the_features(surface, clouds):
+    found, _ = describe(surface, [clouds[2], clouds[2]])
+    net = load_scorer()
+    assert len(net.mean) == found.nodes.shape[1]
+    assert np.isfinite(summary(found, net.score(found))).all()
+
+
+def test_top_is_the_mean_of_the_highest():
+    assert top(np.arange(1000.0), 0.01) == np.arange(990, 1000).mean()
+    assert top(np.arange(3.0), 0.01) == 1.0

@@ -1,0 +1,76 @@
+"""The fused surface: denoised, oriented outwards, and what a one-sided scan should have seen of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from r3dad.surface import Neighbours, Surface, directions, thin, voxel_pick
+from tests.aligned_shapes import SIZE, stepped_block
+
+
+@pytest.fixture(scope="module")
+def surface() -> Surface:
+    return Surface.build([stepped_block(i, noise=0.1) for i in range(3)])
+
+
+def flat_top(p: np.ndarray) -> np.ndarray:
+    return (p[:, 2] > 14) & (p[:, 2] < 16) & (p[:, 0] > 25) & (p[:, 0] < 55) & (p[:, 1] > 5) & (p[:, 1] < 35)
+
+
+def test_fusing_removes_noise(surface):
+    off = surface.points[flat_top(surface.points), 2] - SIZE[2]
+    assert np.std(off) < 0.05  # of 0.1 in each scan
+
+
+def test_normals_point_out(surface):
+    assert (surface.normals[flat_top(surface.points), 2] > 0.9).mean() > 0.99
+    floor = (surface.points[:, 2] < 1) & (np.abs(surface.points[:, :2] - [30, 20]) < 15).all(1)
+    assert (surface.normals[floor, 2] < -0.9).mean() > 0.99
+
+
+def test_thin_walls_keep_their_sides():
+    rng = np.random.default_rng(0)
+    sheet = rng.random((12_000, 3)) * [40, 40, 0]
+    sheet[:, 2] = 0.9 * rng.integers(0, 2, len(sheet))  # 0.9 mm thick, points 0.5 mm apart
+    found = Surface.build([sheet + rng.normal(0, 0.03, sheet.shape)])
+    inner = (np.abs(found.points[:, :2] - 20) < 17).all(1)
+    upper = found.points[:, 2] > 0.45
+    assert (np.abs(found.points[inner, 2] - 0.9 * upper[inner]) < 0.1).mean() > 0.99
+    assert ((found.normals[inner, 2] > 0) == upper[inner]).mean() > 0.99
+
+
+def test_departure_has_sign_and_size(surface):
+    above = np.array([[40.0, 20.0, 15.7], [40.0, 20.0, 14.5], [30.0, -0.8, 8.0]])
+    away = surface.departure(above)
+    assert np.allclose(away.signed, [0.7, -0.5, 0.8], atol=0.08)
+    assert np.allclose(away.vector[0], [0, 0, 0.7], atol=0.08)
+
+
+def test_one_sided_scans_are_only_expected_where_they_look(surface):
+    top = surface.normals[:, 2] > 0.5
+    expected = surface.expected(top)
+    down = surface.normals[:, 2] < -0.5
+    assert expected[flat_top(surface.points)].mean() > 0.9
+    assert not expected[down].any()
+    assert surface.expected(np.ones(len(top), bool)).mean() > 0.9
+
+
+def test_a_patch_that_is_missing_is_still_expected(surface):
+    top = surface.normals[:, 2] > 0.5
+    gone = np.linalg.norm(surface.points - [42, 20, 15], axis=1) < 4
+    assert surface.expected(top & ~gone)[gone].mean() > 0.8
+
+
+def test_thinning_is_even_and_bounded():
+    p = np.random.default_rng(0).random((20_000, 3)) * [1, 1, 0]
+    kept = thin(p, 2000)
+    assert 1500 < len(kept) <= 2000
+    assert np.quantile(Neighbours(p[kept])(p, 1)[0], 0.99) < 0.04
+    assert len(np.unique(voxel_pick(p, 0.1))) == len(voxel_pick(p, 0.1)) == 100
+
+
+def test_directions_are_even_unit_vectors():
+    d = directions(162)
+    assert np.allclose(np.linalg.norm(d, axis=1), 1)
+    assert np.linalg.norm(d.mean(0)) < 0.01
