@@ -18,6 +18,8 @@ from r3dad.features import ScanFeatures
 
 SHIPPED = Path(__file__).parent / "data" / "scorer.safetensors"
 EDGE = 4
+BLOCK = 512
+"""Points whose messages are in memory at once: they stay in the cache."""
 SURE_GAP = 0.7
 """Log of the largest over the typical gap that good scans of whole surfaces stay below."""
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.03)
@@ -56,8 +58,18 @@ class Messages(nn.Module):
 
     def forward(self, h: Tensor, j: Tensor, edges: Tensor) -> Tensor:
         """h [N, W], j [N, k] indices, edges [N, k, EDGE] -> [N, W]."""
-        said = nn.functional.silu(_take(self.theirs(h), j) + self.own(h)[:, None] + self.edge(edges))
-        return h + nn.functional.silu(self.update(torch.cat([h, said.mean(1), said.amax(1)], 1)))
+        theirs, own = self.theirs(h), self.own(h)
+        heard = [
+            self._hear(theirs, *block)
+            for block in zip(own.split(BLOCK), j.split(BLOCK), edges.split(BLOCK), strict=True)
+        ]
+        return h + nn.functional.silu(self.update(torch.cat([h, torch.cat(heard)], 1)))
+
+    def _hear(self, theirs: Tensor, own: Tensor, j: Tensor, edges: Tensor) -> Tensor:
+        said = nn.functional.silu(
+            _take(theirs, j) + own[:, None] + self.edge(edges), inplace=not torch.is_grad_enabled()
+        )
+        return torch.cat([said.mean(1), said.amax(1)], 1)
 
 
 class Scorer(nn.Module):

@@ -44,7 +44,7 @@ class AlignedConfig:
     pose: Literal["search", "fixed"] = "search"
     most: int = 12_000
     surface_points: int = 24_000
-    calibration: int = 12
+    calibration: int = 8
     false_alarm_rate: float = 0.05
     seed: int = 0
 
