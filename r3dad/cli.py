@@ -86,7 +86,7 @@ def _bar(title: str) -> Iterator[Callable[[float, str], None]]:
 def fit(
     scans: Annotated[list[Path], typer.Argument(help="Good scans: files or folders.")],
     out: Annotated[Path, typer.Option(help="The model file to write, e.g. part.safetensors.")],
-    recipe: Recipe = "paper",
+    recipe: Recipe = "aligned",
     iterations: Iterations = None,
     setting: Settings = [],  # noqa: B006 - typer reads the default, nobody changes it
     device: Device = None,
@@ -163,7 +163,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for results.csv, results.json and the models.")],
     classes: Annotated[str | None, typer.Option(help="Only these classes, separated by commas.")] = None,
     layout: Annotated[str, typer.Option(help="auto, shapenet or real3d.")] = "auto",
-    recipe: Recipe = "paper",
+    recipe: Recipe = "aligned",
     iterations: Iterations = None,
     setting: Settings = [],  # noqa: B006
     device: Device = None,
@@ -198,7 +198,7 @@ def _print_figures(results: dict[str, Any]) -> None:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for scans, models, figures and the report.")] = Path("r3dad-demo"),
-    recipe: Recipe = "paper",
+    recipe: Recipe = "aligned",
     setting: Settings = [],  # noqa: B006
     device: Device = None,
 ) -> None:

@@ -14,7 +14,7 @@ from r3dad import __version__, checkpoint
 from r3dad.errors import InputError
 from r3dad.scans import as_scan
 
-RECIPES = {"paper": "r3dad.recipes.paper:PaperRecipe"}
+RECIPES = {"aligned": "r3dad.recipes.aligned:AlignedRecipe", "paper": "r3dad.recipes.paper:PaperRecipe"}
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,19 @@ class Detector:
     """Finds defects on scans of one part, given good scans of it.
 
     Example:
-        >>> detector = Detector(recipe="paper", iterations=500).fit(["good1.ply", "good2.ply"])  # doctest: +SKIP
+        >>> detector = Detector().fit(["good1.ply", "good2.ply", "good3.ply"])  # doctest: +SKIP
         >>> detector.predict("part.ply").score  # doctest: +SKIP
 
     Args:
         recipe: one of ``RECIPES``.
         device: ``"cpu"``, ``"cuda"``, or None for a GPU where there is one.
-        settings: of the recipe, e.g. of :class:`r3dad.config.PaperConfig`.
+        settings: of the recipe: :class:`r3dad.recipes.aligned.AlignedConfig`, :class:`r3dad.config.PaperConfig`.
 
     Raises:
         InputError: the recipe is unknown.
     """
 
-    def __init__(self, recipe: str = "paper", *, device: str | None = None, **settings: Any):
+    def __init__(self, recipe: str = "aligned", *, device: str | None = None, **settings: Any):
         self._kind = _recipe(recipe)
         self._device = device
         self._settings = settings
