@@ -70,7 +70,9 @@ def neighbour_libraries(cloud: Tensor, k: int) -> dict[str, Maker]:
         from sklearn.neighbors import NearestNeighbors
 
         def run():
-            distances, index = NearestNeighbors(n_neighbors=k, algorithm="kd_tree", n_jobs=1).fit(points).kneighbors(points)
+            distances, index = (
+                NearestNeighbors(n_neighbors=k, algorithm="kd_tree", n_jobs=1).fit(points).kneighbors(points)
+            )
             return distances**2, index
 
         return run

@@ -48,7 +48,11 @@ def workload(points: int = POINTS, steps: int = 200) -> measure.Workload:
     contenders = {f"r3dad {p}": measure.Contender(ours(p)) for p in ("bfloat16", "float32")}
     contenders |= {n: measure.Contender(run) for n, run in found.items()}
     return measure.Workload(
-        f"scan to score, {points} points, {steps} steps", points, contenders, ("r3dad bfloat16", "r3dad float32"), absent=absent
+        f"scan to score, {points} points, {steps} steps",
+        points,
+        contenders,
+        ("r3dad bfloat16", "r3dad float32"),
+        absent=absent,
     )
 
 

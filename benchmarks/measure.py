@@ -108,7 +108,12 @@ def rows(workload: Workload, rounds: int = 7, slow: bool = False) -> Iterator[di
     seconds, shares = interleaved(chosen, rounds)
     for name, contender in chosen.items():
         median = statistics.median(seconds[name])
-        row: dict[str, Any] = {"workload": workload.name, "contender": name, "ms": median * 1e3, "items_per_s": workload.items / median}
+        row: dict[str, Any] = {
+            "workload": workload.name,
+            "contender": name,
+            "ms": median * 1e3,
+            "items_per_s": workload.items / median,
+        }
         if workload.flop:
             row["gflops"] = workload.flop / median * 1e-9
         if workload.flop and shares[name]:
@@ -120,7 +125,10 @@ def rows(workload: Workload, rounds: int = 7, slow: bool = False) -> Iterator[di
 
 def table(rows_of: list[dict[str, Any]]) -> str:
     """Markdown."""
-    lines = ["| workload | contender | median ms | M/s | GFLOP/s | of ceiling | error | time over ours |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| workload | contender | median ms | M/s | GFLOP/s | of ceiling | error | time over ours |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for r in rows_of:
         over = ", ".join(f"{ratio:.2f}x {own}" for own, ratio in r["over"].items())
         cells = (
@@ -140,7 +148,9 @@ def cases(workloads: list[Workload]) -> list[Any]:
             marks = [pytest.mark.slow] if c.slow else []
             found.append(pytest.param(w, name, id=f"{w.name}-{name}".replace(" ", "_"), marks=marks))
         for name, reason in w.absent.items():
-            found.append(pytest.param(w, name, id=f"{w.name}-{name}".replace(" ", "_"), marks=pytest.mark.skip(reason=reason)))
+            found.append(
+                pytest.param(w, name, id=f"{w.name}-{name}".replace(" ", "_"), marks=pytest.mark.skip(reason=reason))
+            )
     return found
 
 

@@ -60,7 +60,11 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     machine, limits = environment(), ceilings()
     print(f"{machine['processor']}, torch {torch.__version__}, one thread, processor time\n")
-    print("\n".join(f"ceiling {name}: {value:.0f} {'GB/s' if name == 'copy' else 'GFLOP/s'}" for name, value in limits.items()))
+    print(
+        "\n".join(
+            f"ceiling {name}: {value:.0f} {'GB/s' if name == 'copy' else 'GFLOP/s'}" for name, value in limits.items()
+        )
+    )
     found, absent = [], {}
     for op in options.ops.split(","):
         module = importlib.import_module(f"benchmarks.bench_{op}")

@@ -32,6 +32,7 @@ LAYERS = [
         "align",
         "surface",
         "synth",
+        "simulate",
         "scans",
     ],
     ["ops"],
