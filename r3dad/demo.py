@@ -11,7 +11,7 @@ from r3dad.detector import Detector
 from r3dad.evaluate import Outcome, figures, predict_file, tabulated
 from r3dad.report import write_report
 from r3dad.scans import list_classes
-from r3dad.scans.simulate import write_demo
+from r3dad.simulate.scan import write_demo
 
 FAMILIES = ("bracket", "gear", "sheet")
 DEFECTS = ("bump", "dent", "scratch", "hole", "chip", "burr")

@@ -2,7 +2,7 @@
 
     python -m r3dad.train_scorer --out scorer.safetensors [--designs 1] [--scans 10] [--good FOLDER ...]
 
-Parts, scans, sensors and defects are made by `r3dad.scans`; four good scans of a part are fused as by the recipe, and further good and
+Parts, scans, sensors and defects are made by `r3dad.simulate`; four good scans of a part are fused as by the recipe, and further good and
 defective scans of it are described against them. ``--good`` adds the good scans of data sets (their ``train`` folders, nothing else), with
 synthetic defects. The same seed gives the same samples.
 """
@@ -30,7 +30,7 @@ KINDS = {
     "bump": 1.0, "dent": 1.0, "scratch": 1.5, "crack": 1.5, "hole": 3.0, "chip": 0.7, "break": 1.2, "burr": 1.5, "flash": 0.5, "bend": 1.2,
     "warp": 0.6, "wear": 0.6, "pits": 0.4, "spatter": 0.4, "blob": 0.6, "bead": 0.5, "chatter": 0.4, "rough": 0.4,
 }  # fmt: skip
-"""How often each kind of `r3dad.scans` is drawn."""
+"""How often each kind of `r3dad.simulate` is drawn."""
 SENSORS = {"uniform": 0.45, "one_sided": 0.25, "structured": 0.08, "lines": 0.07, "multiview": 0.1, "cmm": 0.05}
 GOOD = 0.4
 """Share of the scans without a defect."""
@@ -49,8 +49,8 @@ class Sample:
 
 def designs(seeds: range, scans: int) -> Iterator[list[Sample]]:
     """Samples of every family's designs ``seeds``, a list per design."""
-    from r3dad.scans.parts import FAMILIES, part
-    from r3dad.scans.simulate import scan
+    from r3dad.simulate.parts import FAMILIES, part
+    from r3dad.simulate.scan import scan
 
     kinds, odds = list(KINDS), np.array(list(KINDS.values()))
     sensors, share = list(SENSORS), np.array(list(SENSORS.values()))
@@ -119,8 +119,10 @@ def _crop(sample: Sample, rng: np.random.Generator) -> list[np.ndarray]:
     return [scan.nodes[keep], j, scan.points[keep], scan.normals[keep], spacing, sample.label[keep].astype(np.float32)]
 
 
-def train(samples: list[Sample], *, steps: int, width: int = 40, seed: int = 0) -> Scorer:
-    """Fit the point scores to the labels of crops, a quarter of them from good scans, then the verdict to the scans'."""
+def train(samples: list[Sample], held: list[Sample], *, steps: int, width: int = 40, seed: int = 0) -> Scorer:
+    """Fit the point scores to the labels of crops of ``samples``, a quarter of them from good scans, then the verdict to those of the scans
+    in ``held``, of designs that the point scores never saw: on its own scans the network is too sure.
+    """
     from sklearn.linear_model import LogisticRegression
 
     torch.manual_seed(seed)
@@ -156,9 +158,9 @@ def train(samples: list[Sample], *, steps: int, width: int = 40, seed: int = 0) 
                 flush=True,
             )
     net.eval()
-    x = np.stack([summary(s.scan, net.score(s.scan)) for s in samples])
+    x = np.stack([summary(s.scan, net.score(s.scan)) for s in held])
     centre, spread = x.mean(0), x.std(0) + 1e-6
-    rule = LogisticRegression(C=1.0).fit((x - centre) / spread, [bool(s.label.any()) for s in samples])
+    rule = LogisticRegression(C=1.0).fit((x - centre) / spread, [bool(s.label.any()) for s in held])
     weight = rule.coef_ / spread
     net.decide.weight.data = torch.from_numpy(weight).float()
     net.decide.bias.data = torch.from_numpy(rule.intercept_ - weight @ centre).float()
@@ -170,7 +172,9 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m r3dad.train_scorer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     ap.add_argument("--out", type=Path, required=True)
-    ap.add_argument("--designs", type=int, default=1, help="designs per family of parts")
+    ap.add_argument(
+        "--designs", type=int, default=1, help="designs per family of parts; one more is held out for the verdict"
+    )
     ap.add_argument("--scans", type=int, default=10, help="scans per design, or per class with --good")
     ap.add_argument("--good", type=Path, nargs="*", default=[], help="data sets whose good scans take part too")
     ap.add_argument("--steps", type=int, default=900)
@@ -178,12 +182,13 @@ def main(argv: list[str] | None = None) -> int:
     args = ap.parse_args(argv)
     torch.set_num_threads(1)
     samples: list[Sample] = []
-    sources = [designs(range(args.designs), args.scans), *(good_scans(folder, args.scans) for folder in args.good)]
-    for source in sources:
+    for source in (designs(range(args.designs), args.scans), *(good_scans(folder, args.scans) for folder in args.good)):
         for found in source:
             samples += found
             print(f"{found[0].group}: {len(samples)} scans", file=sys.stderr, flush=True)
-    net = train(samples, steps=args.steps, seed=args.seed)
+    held = [sample for found in designs(range(args.designs, args.designs + 1), args.scans) for sample in found]
+    print(f"held out for the verdict: {len(held)} scans", file=sys.stderr, flush=True)
+    net = train(samples, held, steps=args.steps, seed=args.seed)
     tensors, form = net.state()
     checkpoint.save(args.out, "scorer", tensors, {"scorer": form, "made": {k: str(v) for k, v in vars(args).items()}})
     print(f"{args.out}: {len(samples)} scans of {len({s.group for s in samples})} parts")

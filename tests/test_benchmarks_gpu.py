@@ -19,6 +19,7 @@ def benchmarks(monkeypatch):
 
 def test_the_tuner_writes_the_table_that_it_reads(benchmarks):
     import tune
+
     from r3dad.kernels import configurations
 
     source = Path(configurations.__file__).read_text()

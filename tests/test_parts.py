@@ -7,10 +7,10 @@ import pytest
 
 from r3dad.errors import InputError
 from r3dad.scans import list_classes, read_scan, read_truth
-from r3dad.scans.defects import DEFECTS, RIM
-from r3dad.scans.parts import FAMILIES, THIN_WALLED, Part, part
-from r3dad.scans.sensors import SENSORS
-from r3dad.scans.simulate import LABEL_AT, scan, write_demo
+from r3dad.simulate.defects import DEFECTS, RIM
+from r3dad.simulate.parts import FAMILIES, THIN_WALLED, Part, part
+from r3dad.simulate.scan import LABEL_AT, scan, write_demo
+from r3dad.simulate.sensors import SENSORS
 
 SIDED = ("one_sided", "lines", "structured")
 

@@ -621,10 +621,11 @@ def small_set(root: Path, layout: str, classes: tuple[str, ...] = ("gear10", "ge
 
 @pytest.mark.parametrize("layout", ["shapenet", "real3d"])
 def test_layouts(tmp_path: Path, layout: str) -> None:
-    small_set(tmp_path, layout)
-    (tmp_path / "manifest.json").write_text("{}")
-    assert detect_layout(tmp_path) == layout
-    found = list_classes(tmp_path)
+    root = tmp_path / "alone" / "set"
+    small_set(root, layout)
+    (root / "manifest.json").write_text("{}")
+    assert detect_layout(root) == layout
+    found = list_classes(root)
     assert [entry.name for entry in found] == ["gear2", "gear10"]
     for entry in found:
         assert len(entry.train) == 2 and [scan.good for scan in entry.test] == [True, False]
@@ -633,16 +634,16 @@ def test_layouts(tmp_path: Path, layout: str) -> None:
             truth = read_truth(labelled, scan.points)
             assert truth.dtype == bool and truth.shape == (30,)
             assert truth.tolist() == ([False] * 30 if labelled.good else [True] * 5 + [False] * 25)
-    assert [entry.name for entry in list_classes(tmp_path, classes=["gear10"])] == ["gear10"]
-    assert [entry.name for entry in list_classes(tmp_path, layout, ["gear10", "gear2"])] == ["gear10", "gear2"]
-    assert [entry.name for entry in list_classes(tmp_path / "gear2")] == ["gear2"]
+    assert [entry.name for entry in list_classes(root, classes=["gear10"])] == ["gear10"]
+    assert [entry.name for entry in list_classes(root, layout, ["gear10", "gear2"])] == ["gear10", "gear2"]
+    assert [entry.name for entry in list_classes(root / "gear2")] == ["gear2"]
     assert "no class a, b; expected some of gear2, gear10" in error_of(
-        list_classes, tmp_path, "auto", ["a", "gear2", "b"]
+        list_classes, root, "auto", ["a", "gear2", "b"]
     )
-    assert "layout 'mvtec'" in error_of(list_classes, tmp_path, "mvtec")
-    assert detect_layout(tmp_path / "gear2" / "train") == "folder"
-    assert list_classes(tmp_path / "gear2" / "train")[0].test == []
-    assert f"give {tmp_path}" in error_of(detect_layout, tmp_path.parent)
+    assert "layout 'mvtec'" in error_of(list_classes, root, "mvtec")
+    assert detect_layout(root / "gear2" / "train") == "folder"
+    assert list_classes(root / "gear2" / "train")[0].test == []
+    assert f"give {root}" in error_of(detect_layout, root.parent)
 
 
 def test_a_class_named_like_a_good_scan(tmp_path: Path) -> None:

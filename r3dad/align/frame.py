@@ -249,7 +249,9 @@ class Frame:
         said = f"{SHARE:.0%} of the scan lie within {residual * self.scale:.3g} mm of the part"
         ok = True
         if self.reference:
-            said += f" (good scans: {self.reference * self.scale:.3g} mm), {overlap:.0%} within {NEAR * self.scale:.3g} mm"
+            said += (
+                f" (good scans: {self.reference * self.scale:.3g} mm), {overlap:.0%} within {NEAR * self.scale:.3g} mm"
+            )
             ok = residual <= MISFIT * self.reference and overlap >= (OVERLAP if margin >= UNSURE else SURE_OVERLAP)
         sample = spread(scan, 4000)
         extent = 2 * float(torch.quantile((sample - sample.median(0).values).norm(dim=1), 0.95))

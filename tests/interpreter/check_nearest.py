@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from r3dad.kernels import configurations
-from r3dad.kernels import nearest_triton as kernel
 from support import DEVICE, INTERPRETED, doubled, draw, error, install_fast_sort
 
+from r3dad.kernels import configurations
+from r3dad.kernels import nearest_triton as kernel
 from r3dad.ops.cluster_distance import cluster_distance_definition
 from r3dad.ops.knn import knn_definition
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from r3dad.kernels import pointwise_triton as kernel
 from support import DEVICE, doubled, draw, error, install_bfloat16
 
+from r3dad.kernels import pointwise_triton as kernel
 from r3dad.ops.concat_squash import concat_squash_backward_definition, concat_squash_definition
 from r3dad.ops.encode import encode_definition
 

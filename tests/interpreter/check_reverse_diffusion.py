@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from r3dad.kernels import reverse_diffusion_triton as kernel
 from support import DEVICE, doubled, draw, error, install_bfloat16
 
 from r3dad import philox
+from r3dad.kernels import reverse_diffusion_triton as kernel
 from r3dad.ops.reverse_diffusion import reverse_diffusion_definition
 
 install_bfloat16()

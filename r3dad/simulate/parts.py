@@ -1,6 +1,6 @@
 """Parametric manufactured parts as signed distance fields, made by the package itself.
 
-`part(family, seed)` draws the proportions of one design; scans of it (`r3dad.scans.simulate`) are instances of that
+`part(family, seed)` draws the proportions of one design; scans of it (`r3dad.simulate.scan`) are instances of that
 design. Families are written in a cube of about -1..1 and scaled to a bounding-box diagonal of 40-400 mm.
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r3dad.errors import InputError
-from r3dad.scans.families import MAKERS, THIN
-from r3dad.scans.sdf import Array, Shape, find_cells, grid, unit
+from r3dad.simulate.families import MAKERS, THIN
+from r3dad.simulate.sdf import Array, Shape, find_cells, grid, unit
 
 FAMILIES: tuple[str, ...] = tuple(MAKERS)
 THIN_WALLED: tuple[str, ...] = tuple(THIN)

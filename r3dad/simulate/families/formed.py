@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from r3dad.scans.families.tools import Solid, family, half_wall
-from r3dad.scans.sdf import Array, Ripple, blend, box, cut, disc, extrude, path, rect, segment, turn, unit, wheel
+from r3dad.simulate.families.tools import Solid, family, half_wall
+from r3dad.simulate.sdf import Array, Ripple, blend, box, cut, disc, extrude, path, rect, segment, turn, unit, wheel
 
 
 @family(thin=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from r3dad.scans.flaws.base import (
+from r3dad.simulate.flaws.base import (
     MARGIN,
     Defect,
     along,
@@ -16,8 +16,8 @@ from r3dad.scans.flaws.base import (
     thickness,
     walk,
 )
-from r3dad.scans.parts import Part
-from r3dad.scans.sdf import Array, Ripple, blend, turn
+from r3dad.simulate.parts import Part
+from r3dad.simulate.sdf import Array, Ripple, blend, turn
 
 
 def caps(p: Array, tops: Array, normals: Array, radii: Array, heights: Array, under: float) -> Array:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from r3dad.scans.sdf import Array, disc
+from r3dad.simulate.sdf import Array, disc
 
 Solid = Callable[[Array, Array, Array], Array]  # coordinates x, y, z [N] of a cube of about -1..1 to distances [N]
 Family = Callable[[np.random.Generator], Solid]  # draws the proportions of one design

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from r3dad.scans.families import boxes, formed, sheet, turned  # noqa: F401  (their families register themselves)
-from r3dad.scans.families.tools import MAKERS, THIN, Solid
+from r3dad.simulate.families import boxes, formed, sheet, turned  # noqa: F401  (their families register themselves)
+from r3dad.simulate.families.tools import MAKERS, THIN, Solid
 
 __all__ = ["MAKERS", "THIN", "Solid"]

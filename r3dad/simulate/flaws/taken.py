@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from r3dad.scans.flaws.added import caps, dots
-from r3dad.scans.flaws.base import (
+from r3dad.simulate.flaws.added import caps, dots
+from r3dad.simulate.flaws.base import (
     Defect,
     along,
     ball_around,
@@ -16,8 +16,8 @@ from r3dad.scans.flaws.base import (
     tip_of,
     walk,
 )
-from r3dad.scans.parts import Part
-from r3dad.scans.sdf import Array, Ripple, unit
+from r3dad.simulate.parts import Part
+from r3dad.simulate.sdf import Array, Ripple, unit
 
 
 def groove(part: Part, depth: float, rng: np.random.Generator, crack: bool) -> Defect:

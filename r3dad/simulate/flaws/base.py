@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from r3dad.scans.parts import Part
-from r3dad.scans.sdf import Array, unit
+from r3dad.simulate.parts import Part
+from r3dad.simulate.sdf import Array, unit
 
 MARGIN = 0.03  # what a defect adds stays this far inside its reach (share of the diagonal)
 

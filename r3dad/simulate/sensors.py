@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from r3dad.scans.sdf import Array, Ripple, Shape, unit
+from r3dad.simulate.sdf import Array, Ripple, Shape, unit
 
 
 @dataclass(frozen=True)

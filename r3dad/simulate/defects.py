@@ -12,10 +12,10 @@ from functools import partial
 
 import numpy as np
 
-from r3dad.scans.flaws import added, bent, taken, texture
-from r3dad.scans.flaws.base import MARGIN, Defect
-from r3dad.scans.parts import COARSE, Part
-from r3dad.scans.sdf import Array, Shape, find_cells, grid
+from r3dad.simulate.flaws import added, bent, taken, texture
+from r3dad.simulate.flaws.base import MARGIN, Defect
+from r3dad.simulate.parts import COARSE, Part
+from r3dad.simulate.sdf import Array, Shape, find_cells, grid
 
 RIM = 0.012  # points this near to missing surface are its rim (share of the diagonal)
 LOST = 0.006  # nominal surface further than this from the defective part is missing (share of the diagonal)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from r3dad.scans.flaws.base import Defect, exposed_spot, frame, thickness
-from r3dad.scans.parts import Part
-from r3dad.scans.sdf import Array, Ripple, turn
+from r3dad.simulate.flaws.base import Defect, exposed_spot, frame, thickness
+from r3dad.simulate.parts import Part
+from r3dad.simulate.sdf import Array, Ripple, turn
 
 
 def texture(part: Part, depth: float, rng: np.random.Generator, chatter: bool) -> Defect:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r3dad.errors import InputError
-from r3dad.scans.defects import DEFECTS, RIM, Defect, defect, displacement, flawed, lost
-from r3dad.scans.parts import Part, part, stream
-from r3dad.scans.sdf import Array, Ripple, Shape, unit
-from r3dad.scans.sensors import SENSORS, SEVERAL, SIDED, Capture, several
+from r3dad.simulate.defects import DEFECTS, RIM, Defect, defect, displacement, flawed, lost
+from r3dad.simulate.parts import Part, part, stream
+from r3dad.simulate.sdf import Array, Ripple, Shape, unit
+from r3dad.simulate.sensors import SENSORS, SEVERAL, SIDED, Capture, several
 
 LABEL_AT = 0.0015  # a surface moved further than this is defective (share of the diagonal)
 DEPTHS = (0.003, 0.04)  # depth of defects of severity 0 and 1, log-uniform between (share of the diagonal)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from r3dad.scans.families.tools import Solid, discs, family, half_wall, spread
-from r3dad.scans.sdf import Array, blend, box, cut, disc, extrude, path, polygon, rect, row, segment, turn
+from r3dad.simulate.families.tools import Solid, discs, family, half_wall, spread
+from r3dad.simulate.sdf import Array, blend, box, cut, disc, extrude, path, polygon, rect, row, segment, turn
 
 
 @family()

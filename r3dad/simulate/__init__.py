@@ -1,0 +1,1 @@
+"""Parts that the package makes itself: shapes, defects, sensors, labelled scans."""
