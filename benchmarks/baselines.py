@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from r3dad import backends
-from r3dad.model import PointNetEncoder, PointwiseNet
+from r3dad.model import Autoencoder, PointNetEncoder, PointwiseNet
 
 Maker = Callable[[], Callable[[], Any]]
 
@@ -30,13 +30,13 @@ def op_backends(op: str, *args: Any) -> tuple[dict[str, Callable[[], Any]], dict
     """Every row of the backend table that can take the arguments."""
     found, absent = {}, {}
     for backend in backends.TABLE[op]:
-        reason = backends.why_not(op, backend, *args)
-        if reason is None:
-            with backends.use_backend(backend):
+        with backends.use_backend(backend):
+            reason = backends.why_not(op, backend, *args)
+            if reason is None:
                 function = backends.choose(op, *args)[1]
-            found[backend] = lambda function=function: function(*args)
-        else:
-            absent[backend] = reason
+                found[backend] = lambda function=function: function(*args)
+            else:
+                absent[backend] = reason
     return found, absent
 
 
@@ -123,11 +123,11 @@ def faiss_nearest(query: Tensor, reference: Tensor) -> Maker:
 
 
 def plain_encoder(encoder: PointNetEncoder, points: Tensor) -> Tensor:
-    x = points
+    x = points.flatten(0, 1)
     for i, (layer, norm) in enumerate(zip(encoder.pointwise, encoder.pointwise_norm)):
-        x = norm(layer(x).transpose(1, 2)).transpose(1, 2)
+        x = norm(layer(x))
         x = x.relu() if i < 3 else x
-    x = x.max(1).values
+    x = x.unflatten(0, points.shape[:2]).max(1).values
     for layer, norm in zip(encoder.head[:-1], encoder.head_norm):
         x = norm(layer(x)).relu()
     return encoder.head[-1](x)
@@ -148,6 +148,17 @@ class PlainDecoder(nn.Module):
             h = layer.layer(h) * torch.sigmoid(layer.hyper_gate(context)) + layer.hyper_bias(context)
             h = nn.functional.leaky_relu(h, 0.01) if i < len(self.layers) - 1 else h
         return x + h
+
+
+class PlainAutoencoder(nn.Module):
+    """The paper's model for a training step in PyTorch eager."""
+
+    def __init__(self, model: Autoencoder):
+        super().__init__()
+        self.encoder, self.decoder = model.encoder, PlainDecoder(model.decoder)
+
+    def encode(self, points: Tensor) -> Tensor:
+        return plain_encoder(self.encoder, points)
 
 
 def plain_loop(net: nn.Module, start: Tensor, betas: Tensor, coefficients: Tensor, latent: Tensor) -> Tensor:

@@ -173,7 +173,7 @@ def training_promises(rounds: int) -> Rows:
     patches, _ = timings(squash.augmentation(), rounds)
     share = statistics.median(patches["cpu"]) / statistics.median(steps["cpu"])
     return [
-        at_least("training step over plain PyTorch float32", measure.ratio(steps, "torch", "cpu"), 2.0, "x"),
+        at_least("training step over plain PyTorch float32", measure.ratio(steps, "torch eager", "cpu"), 2.0, "x"),
         at_most("Patch-Gen of a batch over its training step", share, 1.0, "x"),
     ]
 
