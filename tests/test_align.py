@@ -61,7 +61,7 @@ def gear(rng, n, teeth=24):
     return p, None
 
 
-def scan(shape, seed, n=6000, noise=0.03):
+def scan(shape, seed, n=4000, noise=0.03):
     """A noisy scan in a random pose: points [n, 3] (mm), and the pose [4, 4] from the shape's frame to the scan's."""
     rng = np.random.default_rng(seed)
     p, _ = shape(rng, n)
@@ -171,7 +171,7 @@ def test_another_part_is_refused_with_its_residual(bracket):
 
 def test_good_scan_of_another_part_is_named():
     rng = np.random.default_rng(17)
-    odd = box(rng, 6000, (0, 0, 0), (50, 40, 30))[0]
+    odd = box(rng, 4000, (0, 0, 0), (50, 40, 30))[0]
     _, poses = Frame.build([scan(l_bracket, 1)[0], odd, scan(l_bracket, 2)[0]])
     assert [p.ok for p in poses] == [True, False, True]
     assert "does not join" in poses[1].reason
@@ -179,10 +179,10 @@ def test_good_scan_of_another_part_is_named():
 
 def test_views_that_do_not_meet_are_not_joined():
     rng = np.random.default_rng(18)
-    up = rng.normal(size=(6000, 3))
+    up = rng.normal(size=(3000, 3))
     dome = 30 * up / np.linalg.norm(up, axis=1, keepdims=True)
     dome[:, 2] = np.abs(dome[:, 2])
-    turn, r = rng.random(6000) * 2 * np.pi, 30 * np.sqrt(rng.random(6000))
+    turn, r = rng.random(3000) * 2 * np.pi, 30 * np.sqrt(rng.random(3000))
     disk = np.stack([r * np.cos(turn), r * np.sin(turn), 0 * r], 1)
     _, poses = Frame.build([dome, move(scan(l_bracket, 19)[1], disk)])
     assert sum(pose.ok for pose in poses) == 1
