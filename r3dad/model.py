@@ -35,7 +35,7 @@ class PointNetEncoder(nn.Module):
         for i, (layer, norm) in enumerate(zip(self.pointwise, self.pointwise_norm)):
             x = norm(layer(x))
             x = x.relu() if i < len(self.pointwise) - 1 else x
-        x = x.reshape(batch, count, -1).amax(1)
+        x = x.reshape(batch, count, -1).max(1).values  # amax shares the gradient among ties and is slow at it
         for layer, norm in zip(self.head[:-1], self.head_norm):
             x = norm(layer(x)).relu()
         return self.head[-1](x)
