@@ -142,6 +142,7 @@ class CMakeBuild(build_ext):
 setup(
     packages=[*find_packages(include=["r3dad", "r3dad.*"]), "r3dad.kernels"],
     package_dir={"r3dad.kernels": "kernels"},
+    include_package_data=False,  # package_data says it all
     package_data={"r3dad": ["**/*.json", "**/*.safetensors", "**/*.html", "**/*.js", "**/*.css", "py.typed"]},
     ext_modules=[] if NATIVE == "off" else [Extension("r3dad._cpu", []), Extension("r3dad._cuda", [])],
     cmdclass={"build_ext": CMakeBuild},
