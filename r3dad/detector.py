@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,9 +126,10 @@ class Detector:
         """
         recipe, points = self.recipe, as_scan(scan).points
         result = recipe.predict(points)
+        known = math.isfinite(recipe.threshold)  # a public checkpoint brings none
         return Prediction(
             score=result.score,
-            is_defective=bool(result.score > recipe.threshold) if result.is_this_part else None,
+            is_defective=bool(result.score > recipe.threshold) if result.is_this_part and known else None,
             point_scores=result.point_scores,
             displacement=result.displacement,
             reconstruction=points + result.displacement,
@@ -157,4 +159,28 @@ class Detector:
             raise InputError(
                 f"{path}: damaged model file ({str(error).splitlines()[0]}); fit the model again"
             ) from None
+        return detector
+
+    @classmethod
+    def from_public_checkpoint(
+        cls, path: str | Path, good_scans: Iterable[Any] = (), *, device: str | None = None
+    ) -> Detector:
+        """A model that the public R3D-AD code trained, on this package's kernels.
+
+        Args:
+            path: a torch file with ``args`` and ``state_dict``; loaded without executing anything in it.
+            good_scans: to calibrate the threshold with; without them predictions carry no verdict.
+
+        Raises:
+            InputError: the file or a scan cannot be read or used.
+        """
+        from r3dad.public_checkpoint import read_public_checkpoint
+
+        detector = cls("paper", device=device)
+        config, model = read_public_checkpoint(path)
+        recipe = detector._kind(config, model, detector.device)
+        clouds = [as_scan(scan).points for scan in good_scans]
+        if clouds:
+            recipe.calibrate(clouds)
+        detector._fitted = recipe
         return detector

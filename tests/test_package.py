@@ -27,6 +27,7 @@ LAYERS = [
         "features",
         "metrics",
         "checkpoint",
+        "public_checkpoint",
         "model",
         "diffusion",
         "align",

@@ -67,7 +67,7 @@ class PaperRecipe:
         for i, scan in enumerate(scans):
             cls._check(scan, config, f"good scan {i + 1}")
         recipe = cls(config, train(scans, config, device=device, progress=progress, resume=resume), device)
-        recipe._calibrate(scans)
+        recipe.calibrate(clouds)
         return recipe
 
     @staticmethod
@@ -115,7 +115,9 @@ class PaperRecipe:
         index = ops.knn(points, rebuilt, 1)[1]
         return rebuilt.gather(1, index.expand(-1, -1, 3))
 
-    def _calibrate(self, scans: Sequence[Tensor]) -> None:
+    def calibrate(self, clouds: Sequence[np.ndarray]) -> None:
+        """Take the threshold from good scans [M_i, 3]: resampled and rotated, without and with a Patch-Gen defect."""
+        scans = [torch.from_numpy(np.ascontiguousarray(c, np.float64)) for c in clouds]
         good: list[Tensor] = []
         bad: list[Tensor] = []
         for i in range(_CALIBRATION):
