@@ -1,6 +1,6 @@
 """How time grows: points 1 k to 1 M, steps 1 to 200, batch 1 to 64; one thread, processor time, best of three.
 
-    python -m benchmarks.growth [--json FILE]
+python -m benchmarks.growth [--json FILE]
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import workloads  # noqa: E402
+
 from r3dad.kernels import configurations, nearest_triton, pointwise_triton, reverse_diffusion_triton  # noqa: E402
 from r3dad.kernels.configurations import TABLE, Configuration  # noqa: E402
 

@@ -71,12 +71,14 @@ def _flat(name: str, value: Tensor) -> Tensor:
 def _config(state: dict[str, Tensor], args: Any) -> PaperConfig:
     betas = state["diffusion.var_sched.betas"]
     layers = 1 + max(int(name.split(".")[3]) for name in state if name.startswith("diffusion.net.layers."))
-    given = {"points": getattr(args, "num_points", None), "seed": getattr(args, "seed", None)}
+    known = PaperConfig()
+    points, seed = getattr(args, "num_points", None), getattr(args, "seed", None)
     return PaperConfig(
         latent=state["encoder.fc3_m.weight"].shape[0],
         widths=tuple(state[f"diffusion.net.layers.{i}._layer.weight"].shape[0] for i in range(layers - 1)),
         steps=len(betas) - 1,
         beta_first=float(betas[1]),
         beta_last=float(betas[-1]),
-        **{name: value for name, value in given.items() if isinstance(value, int)},
+        points=points if isinstance(points, int) else known.points,
+        seed=seed if isinstance(seed, int) else known.seed,
     )

@@ -637,9 +637,7 @@ def test_layouts(tmp_path: Path, layout: str) -> None:
     assert [entry.name for entry in list_classes(root, classes=["gear10"])] == ["gear10"]
     assert [entry.name for entry in list_classes(root, layout, ["gear10", "gear2"])] == ["gear10", "gear2"]
     assert [entry.name for entry in list_classes(root / "gear2")] == ["gear2"]
-    assert "no class a, b; expected some of gear2, gear10" in error_of(
-        list_classes, root, "auto", ["a", "gear2", "b"]
-    )
+    assert "no class a, b; expected some of gear2, gear10" in error_of(list_classes, root, "auto", ["a", "gear2", "b"])
     assert "layout 'mvtec'" in error_of(list_classes, root, "mvtec")
     assert detect_layout(root / "gear2" / "train") == "folder"
     assert list_classes(root / "gear2" / "train")[0].test == []
