@@ -12,7 +12,7 @@ from r3dad import ops
 
 
 class PointNetEncoder(nn.Module):
-    """Pointwise 3-128-128-256-512 with batch norms, the maximum over points, then 512-256-128-latent (SPEC: encoder).
+    """Pointwise 3-128-128-256-512 with batch norms, the maximum over points, then 512-256-128-latent (the paper's encoder).
 
     Batch norm after each pointwise layer, ReLU after the first three; batch norm and ReLU after the first two of the rest.
     """
@@ -78,7 +78,7 @@ class ConcatSquash(nn.Module):
 
 
 class PointwiseNet(nn.Module):
-    """The decoder eps_theta(x, beta, c): concat-squash layers with a residual, no layer looks across points (SPEC: decoder).
+    """The decoder eps_theta(x, beta, c): concat-squash layers with a residual, no layer looks across points (the paper's decoder).
 
     Args:
         latent: width of the latent c; 0 for none.

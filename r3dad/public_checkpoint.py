@@ -1,4 +1,4 @@
-"""Checkpoints of the public R3D-AD code: a torch file with ``args`` and ``state_dict`` (SPEC of its names: docs/recipes.md)."""
+"""Checkpoints of the public R3D-AD code: a torch file with ``args`` and ``state_dict`` (names: docs/recipes.md)."""
 
 from __future__ import annotations
 

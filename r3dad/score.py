@@ -29,7 +29,7 @@ class Normalisation:
 
 
 def normalisation(points: Tensor) -> Normalisation:
-    """Centre of gravity to the origin, scaled into [-1, 1] (SPEC: input); points [M, 3] float64.
+    """Centre of gravity to the origin, scaled into [-1, 1] (the paper's input); points [M, 3] float64.
 
     Raises:
         InputError: the points all lie in one place.

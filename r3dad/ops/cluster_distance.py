@@ -1,4 +1,4 @@
-"""Distance of every point's cluster to the nearest cluster of a reconstruction (SPEC: the paper's score)."""
+"""Distance of every point's cluster to the nearest cluster of a reconstruction (the paper's score, section 3)."""
 
 from __future__ import annotations
 

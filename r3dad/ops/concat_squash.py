@@ -1,4 +1,4 @@
-"""One concat-squash layer (SPEC: decoder), with its backward."""
+"""One concat-squash layer (the paper's decoder), with its backward."""
 
 from __future__ import annotations
 

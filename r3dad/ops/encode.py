@@ -36,7 +36,7 @@ def _(points: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Te
 
 
 def encode(points: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
-    """The latent of each cloud: four pointwise layers, the maximum over points, then the remaining layers (SPEC: encoder).
+    """The latent of each cloud: four pointwise layers, the maximum over points, then the remaining layers (the paper's encoder).
 
     Args:
         points: [B, N, 3] float32 (float64 in the definition), N >= 1.
