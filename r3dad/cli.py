@@ -104,7 +104,7 @@ def fit(
     r = detector.recipe
     console.print(
         f"{len(files)} good scans, {time.perf_counter() - started:.0f} s; threshold {r.threshold:.4g} "
-        f"(false-alarm rate {r.false_alarm_rate:.0%} on good scans). Model: {out}"
+        f"(false-alarm rate {r.false_alarm_rate:.0%} on good scans, {r.found:.0%} of synthetic defects found). Model: {out}"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 VIEWS = 162
 """Directions a surface is looked at from, for orientation and for what a one-sided scan should have seen."""
@@ -23,7 +24,7 @@ class Neighbours:
 
     def __call__(self, query: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Distances (not squared) and indices ``[Q, k]`` (``[Q]`` for k = 1)."""
-        return self._tree.query(query, k=k, workers=-1 if len(query) > 4000 else 1)
+        return self._tree.query(query, k=k, workers=torch.get_num_threads() if len(query) > 4000 else 1)
 
 
 def unit(v: np.ndarray) -> np.ndarray:
