@@ -117,7 +117,7 @@ def test_interrupted_fit_keeps_its_state(folder, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "r3dad.cli",
+        "r3dad",
         "fit",
         str(folder),
         "--recipe=paper",
