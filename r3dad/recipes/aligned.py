@@ -20,6 +20,7 @@ from torch import Tensor
 from r3dad.align import Frame, Nearest, Pose, fit_affine, fit_quadratic, fit_rigid
 from r3dad.errors import InputError
 from r3dad.features import describe
+from r3dad.recipes.calibration import Calibrating, Calibration
 from r3dad.recipes.result import RecipeResult
 from r3dad.scorer import Scorer, load_scorer
 from r3dad.surface import Departure, Neighbours, Surface, thin
@@ -94,9 +95,11 @@ class AlignedRecipe:
     Attributes:
         threshold: score above which a scan is defective. false_alarm_rate: of good scans at that threshold, as calibrated.
         found: share of good scans with a synthetic defect above the threshold. note: what the good scans lack, or empty.
+        calibration: what the threshold was taken from, and the learned tolerance.
     """
 
     name = "aligned"
+    calibration: Calibration
 
     def __init__(self, config: AlignedConfig, frame: Frame, surface: Surface, scorer: Scorer) -> None:
         self.config, self.frame, self.surface, self.scorer = config, frame, surface, scorer
@@ -180,6 +183,9 @@ class AlignedRecipe:
             deviation=whole.signed * scale,
             is_this_part=pose.ok,
             note="" if pose.ok else pose.reason,
+            pose=pose,
+            fitted=bent[0],
+            kept=kept,
         )
 
     def _departure(self, points: np.ndarray) -> Departure:
@@ -202,7 +208,7 @@ class AlignedRecipe:
     def _calibrate(self, clouds: Sequence[np.ndarray], say: Progress) -> None:
         """Threshold: the score that few of many synthetic good scans exceed, each scored against the other good scans."""
         config = self.config
-        good: list[float] = []
+        good = Calibrating(self.surface, len(clouds))
         bad: list[float] = []
         for i, cloud in enumerate(clouds):
             others = [c for k, c in enumerate(clouds) if k != i]
@@ -214,12 +220,16 @@ class AlignedRecipe:
             ]
             scans += [synthetic(rng, smooth, draw_kinds(rng, 1))[0] for _ in range(max(config.calibration // 2, 1))]
             for k, scan in enumerate(scans):
-                features, _ = describe(ground.surface, ground.fitted(scan[thin(scan, config.most)]))
-                (good if k < config.calibration else bad).append(
-                    self.scorer.verdict(features, self.scorer.score(features))
-                )
+                features, departures = describe(ground.surface, ground.fitted(scan[thin(scan, config.most)]))
+                logits = self.scorer.score(features)
+                score = self.scorer.verdict(features, logits)
+                if k < config.calibration:
+                    good.add(i, score, self.scorer.smooth(features, logits), features, departures[0])
+                else:
+                    bad.append(score)
             say(0.3 + 0.7 * (i + 1) / len(clouds), f"calibrating, good scan {i + 1} of {len(clouds)}")
-        self.threshold = float(np.quantile(good, 1 - config.false_alarm_rate))
+        self.calibration = good.done()
+        self.threshold = self.calibration.threshold(config.false_alarm_rate)
         self.found = float(np.mean(np.array(bad) > self.threshold))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -230,6 +240,7 @@ class AlignedRecipe:
             "surface.normals": torch.from_numpy(s.normals),
             "surface.curvature": torch.from_numpy(s.curvature),
             "surface.sees": torch.from_numpy(np.packbits(s.sees, axis=1)),
+            **{f"calibration.{k}": v for k, v in self.calibration.state().items()},
             **{f"frame.{k}": v for k, v in self.frame.state().items()},
             **{f"scorer.{k}": v for k, v in net.items()},
         }
@@ -256,6 +267,7 @@ class AlignedRecipe:
         surface = Surface(s["points"], s["normals"], s["curvature"], sees, settings["spacing"])
         scorer = Scorer.from_state(part("scorer."), settings["scorer"]).to(device)
         recipe = cls(AlignedConfig(**settings["config"]), Frame.from_state(part("frame.")), surface, scorer)
+        recipe.calibration = Calibration.from_state(part("calibration."))
         for k in ("threshold", "false_alarm_rate", "found", "note"):
             setattr(recipe, k, settings[k])
         return recipe
