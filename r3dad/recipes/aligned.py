@@ -186,6 +186,7 @@ class AlignedRecipe:
             pose=pose,
             fitted=bent[0],
             kept=kept,
+            near=whole.near,
         )
 
     def _departure(self, points: np.ndarray) -> Departure:

@@ -25,7 +25,8 @@ class RecipeResult:
         note: one line for the user, or empty.
         pose: how the scan lies in the part's frame. fitted: [M, 3] float64, the points on the good surface after the little bending that good
             parts are allowed, in shares of the part's diagonal about its centre (the frame of ``recipe.surface``). kept: indices of the
-            points that were scored; the others took their scores from those. None for a recipe without.
+            points that were scored; the others took their scores from those. near: [M] index of the nearest
+            point of the surface. None for a recipe without.
     """
 
     point_scores: np.ndarray
@@ -37,3 +38,4 @@ class RecipeResult:
     pose: Pose | None = None
     fitted: np.ndarray | None = None
     kept: np.ndarray | None = None
+    near: np.ndarray | None = None
