@@ -20,6 +20,7 @@ from r3dad.synth.patch_gen import patch_gen
 _NOISE, _PICK = 2, 3  # Philox streams; 0 is the reverse process's, 1 Patch-Gen's
 _SAVE_EVERY, _SHOW_EVERY = 30.0, 0.2  # seconds
 Progress = Callable[[float, str], None]
+Watch = Callable[[int, Autoencoder], None]
 
 
 class Batches:
@@ -69,6 +70,8 @@ def train(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     resume: Path | None = None,
+    watch: Watch | None = None,
+    every: int = 1000,
 ) -> Autoencoder:
     """Fit the paper's model to good scans (Alg. 2, or eq. 5 for models A and B); the last state is kept, nothing is selected.
 
@@ -76,6 +79,8 @@ def train(
         scans: good scans [M_i, 3] float64.
         progress: called now and then with the share done and the loss in words.
         resume: where the training state is kept, from time to time and on interruption, and continued from if it is there.
+        watch: called with the iterations done and the model, ready to evaluate, after each ``every`` iterations and at the end; on
+            resuming maybe again with a state that it has seen. It changes nothing in the training.
 
     Raises:
         InputError: ``resume`` holds the state of a training with other settings.
@@ -101,7 +106,12 @@ def train(
         run = _graphed(step)
     saved = shown = time.monotonic()
     try:
-        while done < config.iterations:
+        while True:
+            if watch and done and (done % every == 0 or done == config.iterations):
+                watch(done, model.eval())
+                model.train()
+            if done == config.iterations:
+                break
             loss = run()
             done += 1
             if progress and (time.monotonic() - shown > _SHOW_EVERY or done == config.iterations):
