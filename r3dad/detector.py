@@ -7,13 +7,16 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from r3dad import __version__, checkpoint
 from r3dad.errors import InputError
 from r3dad.scans import as_scan
+
+if TYPE_CHECKING:
+    from r3dad.inspection import Inspection, Tolerance
 
 RECIPES = {"aligned": "r3dad.recipes.aligned:AlignedRecipe", "paper": "r3dad.recipes.paper:PaperRecipe"}
 
@@ -136,6 +139,20 @@ class Detector:
             deviation=result.deviation,
             note=result.note,
         )
+
+    def inspect(self, scan: Any, *, tolerance: Tolerance | None = None) -> Inspection:
+        """Judge a scan: verdict, alignment, defects in mm, deviation against tolerances.
+
+        Args:
+            scan: as of :meth:`predict`.
+            tolerance: limits that a person gives, beside the learned ones.
+
+        Raises:
+            InputError: the scan cannot be read or used.
+        """
+        from r3dad.inspection import inspect
+
+        return inspect(self.recipe, scan, tolerance=tolerance)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one ``.safetensors`` file, whole or not at all."""

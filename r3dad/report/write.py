@@ -52,6 +52,7 @@ def write_report(
     threshold: float | None,
     point_threshold: float | None = None,
     unit: str = "mm",
+    table: str | None = "scores.csv",
 ) -> Path:
     """Write `scores.csv`, `<name>.ply`, `thumbnails/<name>.png` and `report.html` into the folder `out`; returns the
     path of the page.
@@ -99,7 +100,8 @@ def write_report(
                 write_atomic(out / "thumbnails" / f"{file}.png", _encoded(image, "PNG", optimize=True))
             rows.append(row)
             blocks.append(block)
-    write_atomic(out / "scores.csv", _csv(rows, threshold))
+    if table:
+        write_atomic(out / table, _csv(rows, threshold))
     html = page(
         rows,
         blocks,
@@ -177,11 +179,12 @@ def _csv(rows: list[dict[str, Any]], threshold: float | None) -> str:
     table = csv.writer(text)
     table.writerow(CSV_COLUMNS)
     for row in rows:
-        table.writerow([_cell((row | {"threshold": threshold})[column]) for column in CSV_COLUMNS])
+        table.writerow([cell((row | {"threshold": threshold})[column]) for column in CSV_COLUMNS])
     return text.getvalue()
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value in a table: empty for None, numbers short, and no text that a spreadsheet would run as a formula."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -1,0 +1,10 @@
+"""From a score to a decision: verdict, defect list, deviation against tolerances, and the folder to hand on."""
+
+from __future__ import annotations
+
+from r3dad.inspection.inspection import SCHEMA, VERDICTS, Alignment, Defect, Inspection
+from r3dad.inspection.judge import inspect
+from r3dad.inspection.tolerance import Tolerance
+from r3dad.inspection.write import write
+
+__all__ = ["SCHEMA", "VERDICTS", "Alignment", "Defect", "Inspection", "Tolerance", "inspect", "write"]

@@ -1,0 +1,175 @@
+"""From a scan to an inspection: the recipe's scores, the regions, their figures, the verdict."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from r3dad.align.frame import UNSURE
+from r3dad.inspection.inspection import Alignment, Defect, Inspection, Verdict
+from r3dad.inspection.measure import Figures, measure
+from r3dad.inspection.regions import Found, Region, area_of, find_regions
+from r3dad.inspection.tolerance import Tolerance
+from r3dad.recipes.result import RecipeResult
+from r3dad.scans import Scan, as_scan
+from r3dad.scorer import top
+
+
+def inspect(recipe: Any, scan: Any, *, tolerance: Tolerance | None = None) -> Inspection:
+    """Inspect a scan with a fitted recipe.
+
+    Args:
+        scan: a path, `r3dad.scans.Scan`, array or tensor [M, 3], Open3D or trimesh object.
+        tolerance: limits of the deviation that hold beside the learned ones; leaving them makes a part NG.
+
+    Raises:
+        InputError: the scan cannot be read or used, or ``tolerance`` is given to a recipe without deviations.
+    """
+    started = time.perf_counter()
+    scan = as_scan(scan)
+    result = recipe.predict(scan.points)
+    made = (
+        _plain(recipe, scan, result) if result.fitted is None else _Judge(recipe, scan, result, tolerance).inspection()
+    )
+    return replace(made, seconds=time.perf_counter() - started)
+
+
+def _common(recipe: Any, scan: Scan, result: RecipeResult) -> dict[str, Any]:
+    dropped = f"{scan.dropped} points with NaN or inf dropped" if scan.dropped else ""
+    return {
+        "name": scan.name,
+        "threshold": float(recipe.threshold),
+        "false_alarm_rate": float(recipe.false_alarm_rate),
+        "points": scan.points,
+        "point_scores": result.point_scores,
+        "displacement": result.displacement,
+        "note": "; ".join(filter(None, (result.note, dropped))),
+        "source": scan.path,
+    }
+
+
+def _plain(recipe: Any, scan: Scan, result: RecipeResult) -> Inspection:
+    """Of a recipe without pose and surface: a verdict and a map, no defects in mm."""
+    count = len(scan.points)
+    known = math.isfinite(recipe.threshold)
+    verdict: Verdict = ("NG" if result.score > recipe.threshold else "OK") if known else "REVIEW"
+    common = _common(recipe, scan, result)
+    if not known:
+        common["note"] = "; ".join(filter(None, (common["note"], "the model has no threshold")))
+    return Inspection(
+        **common,
+        verdict=verdict,
+        score=result.score,
+        review=(recipe.threshold, recipe.threshold),
+        alignment=None,
+        defects=[],
+        deviation=np.zeros(count),
+        limits=np.tile([-np.inf, np.inf], (count, 1)),
+    )
+
+
+class _Judge:
+    """One scan on the surface of an aligned recipe."""
+
+    def __init__(self, recipe: Any, scan: Scan, result: RecipeResult, tolerance: Tolerance | None) -> None:
+        self.recipe, self.scan, self.result = recipe, scan, result
+        self.surface, self.scale, self.centre = recipe.surface, recipe.frame.scale, recipe.frame.centre.numpy()
+        given = (tolerance or Tolerance()).of(self.surface.points * self.scale + self.centre)
+        learned = recipe.calibration.tolerance[:, None].astype(float) * self.scale * [-1, 1]
+        self.given, self.limits = given, np.where(np.isnan(given), learned, given)
+        assert result.pose is not None
+        self.matrix = result.pose.matrix
+
+    def inspection(self) -> Inspection:
+        recipe, result, pose = self.recipe, self.result, self.result.pose
+        assert pose is not None and result.deviation is not None
+        rate = recipe.false_alarm_rate
+        low, high = recipe.calibration.doubt(rate)
+        common = _common(recipe, self.scan, result) | {
+            "review": (low, high),
+            "alignment": Alignment(pose.rms_mm, pose.overlap, pose.margin, pose.matrix),
+            "deviation": result.deviation,
+            "limits": self.limits[result.near],
+        }
+        if not pose.ok:
+            return Inspection(**common, verdict="NOT THIS PART", score=math.nan, defects=[])
+        found = self._found(rate)
+        defects = [self._defect(region, found) for region in found.regions]
+        beyond = [d for d in defects if d.outside_limits]
+        verdict: Verdict = "NG" if result.score > high else "REVIEW" if result.score > low else "OK"
+        notes = [common.pop("note")]
+        if beyond:
+            verdict = "NG"
+            notes.append(f"{len(beyond)} region{'s' * (len(beyond) > 1)} outside the given tolerance")
+        if pose.margin < UNSURE:
+            verdict = "REVIEW"
+            notes.append("another pose fits almost as well")
+        if verdict == "OK":
+            defects = []
+        elif not defects:
+            notes.append("no single region stands out")
+        lacking = np.concatenate([np.zeros(0, int), *(r.lacking for r in found.regions if defects)])
+        return Inspection(
+            **common,
+            verdict=verdict,
+            score=result.score,
+            defects=[replace(d, id=i + 1) for i, d in enumerate(defects)],
+            missing=self._to_scan(self.surface.points[lacking]),
+            note="; ".join(filter(None, notes)),
+        )
+
+    def _found(self, rate: float) -> Found:
+        result, kept = self.result, self.result.kept
+        assert result.fitted is not None and result.deviation is not None and result.near is not None
+        p = np.clip(result.point_scores[kept].astype(float), 1e-7, 1 - 1e-7)
+        calibration = self.recipe.calibration
+        self.points, self.logits = result.fitted[kept], np.log(p / (1 - p))
+        self.signed = result.deviation[kept] / self.scale
+        return find_regions(
+            self.surface,
+            self.points,
+            self.logits,
+            self.signed,
+            (self.given / self.scale)[result.near[kept]],
+            point_bar=float(np.quantile(calibration.peaks, 1 - rate)),
+            gap_bar=float(np.quantile(calibration.gaps, 1 - rate)),
+        )
+
+    def _to_scan(self, points: np.ndarray) -> np.ndarray:
+        """Points of the surface ``[N, 3]`` in the scan's frame (mm)."""
+        return (points * self.scale + self.centre - self.matrix[:3, 3]) @ self.matrix[:3, :3]
+
+    def _defect(self, region: Region, found: Found) -> Defect:
+        figures: Figures = measure(region, found, self.surface, area_of(self.surface), self.points, self.signed)
+        kept = self.result.kept
+        assert kept is not None and self.result.near is not None
+        own = self.scan.points[kept[region.points]]
+        there = np.concatenate([own, self._to_scan(self.surface.points[region.lacking])])
+        weights = np.concatenate([figures.weights, figures.lacking_weights])
+        centre = weights @ there if weights.sum() > 0 else there.mean(0)
+        place = region.surface if len(region.surface) else self.result.near[kept[region.points]]
+        tolerance = float(self.recipe.calibration.tolerance[place].mean()) * self.scale
+        calm, given = found.calm[region.points], (self.given / self.scale)[self.result.near[kept[region.points]]]
+        outside = int(((calm < given[:, 0]) | (calm > given[:, 1])).sum())
+        depth = None if figures.depth is None else figures.depth * self.scale
+        peak = 1 / (1 + math.exp(-top(self.logits[region.points], 0.0))) if len(region.points) else 1.0
+        return Defect(
+            id=0,
+            kind=figures.kind,
+            centre_scan=centre,
+            centre_part=self.matrix[:3, :3] @ centre + self.matrix[:3, 3],
+            extent_mm=figures.extent * self.scale,
+            area_mm2=figures.area * self.scale**2,
+            depth_mm=depth,
+            volume_mm3=None if figures.volume is None else figures.volume * self.scale**3,
+            score=peak,
+            tolerance_mm=tolerance,
+            share_of_tolerance=None if depth is None else abs(depth) / max(tolerance, 1e-9),
+            outside_limits=outside >= 5,
+            points=len(region.points),
+            marker=there[np.linalg.norm(there - centre, axis=1).argmin()],
+        )

@@ -1,0 +1,96 @@
+"""The figures of one region: place, size, depth, volume, and what kind of defect it looks like. Lengths are shares of the diagonal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from r3dad.inspection.inspection import Kind
+from r3dad.inspection.regions import Found, Region
+from r3dad.surface import Surface
+
+DEEPEST = 0.1
+"""Share of a region's points, of those that leave the surface to its side, whose mean deviation is its depth."""
+LONG = 3.0
+"""A region this many times as long as it is wide is a line."""
+OPEN = 0.35
+"""Share of a region's area without points from which on it is missing material."""
+FAR = 0.12
+"""A region this long whose two faces move the same way is a bent part, no bump."""
+
+
+@dataclass
+class Figures:
+    """Of one region; ``place`` is the centre on the fitted scan, ``weights`` those of the scan's points in it (they and the lacking surface's sum to 1)."""
+
+    kind: Kind
+    extent: np.ndarray
+    area: float
+    depth: float | None
+    volume: float | None
+    weights: np.ndarray
+    lacking_weights: np.ndarray
+
+
+def depth_of(signed: np.ndarray) -> tuple[float, float]:
+    """Depth of a region, signed, from its points' deviations, and the side (+1 or -1) it lies on."""
+    side = 1.0 if signed.sum() >= 0 else -1.0
+    out = np.sort(side * signed)[::-1]
+    count = max(int(round(DEEPEST * (out > 0).sum())), min(3, len(out)))
+    return side * float(out[:count].mean()), side
+
+
+def measure(
+    region: Region, found: Found, surface: Surface, cell: np.ndarray, points: np.ndarray, signed: np.ndarray
+) -> Figures:
+    """Figures of a region. cell: [S] area of each surface point; points: [N, 3] the fitted scan; signed: [N] its deviation."""
+    area = cell[region.surface]
+    total = float(area.sum())
+    seen = region.owner >= 0
+    weights = np.bincount(region.owner[seen], area[seen], len(points))[region.points]
+    lacking = cell[region.lacking]
+    whole = max(float(weights.sum() + lacking.sum()), 1e-12)
+    cloud = np.concatenate([points[region.points], surface.points[region.lacking]])
+    size = np.concatenate([weights, lacking]) / whole
+    middle = size @ cloud
+    spread = cloud - middle
+    axes = np.linalg.eigh((spread * size[:, None]).T @ spread)[1][:, ::-1]
+    along = spread @ axes
+    extent = np.quantile(along, 0.99, axis=0) - np.quantile(along, 0.01, axis=0)
+    open_share = float(lacking.sum()) / max(total, 1e-12)
+    depth: float | None = None
+    volume: float | None = None
+    kind: Kind = "missing"
+    if len(region.points) and open_share < OPEN:
+        depth, side = depth_of(signed[region.points])
+        at = found.calm[region.owner[seen]]
+        volume = float((area[seen] * at).sum())
+        kind = _kind(region, surface, points, found, extent, side, open_share)
+    elif len(region.points):
+        inwards = signed[region.points] < -2 * found.spacing
+        if inwards.sum() >= 5:
+            depth, kind = depth_of(signed[region.points])[0], "broken edge"
+    return Figures(kind, extent, total, depth, volume, weights / whole, lacking / whole)
+
+
+def _kind(
+    region: Region,
+    surface: Surface,
+    points: np.ndarray,
+    found: Found,
+    extent: np.ndarray,
+    side: float,
+    open_share: float,
+) -> Kind:
+    normals = surface.normals[surface.find(points[region.points])[1]]
+    move = found.calm[region.points][:, None] * normals
+    same = np.linalg.norm(move.mean(0)) / max(np.linalg.norm(move, axis=1).mean(), 1e-12)
+    faces = np.linalg.norm(normals.mean(0))
+    if extent[0] > FAR and same > 0.6 and faces < 0.45:
+        return "bent"
+    if open_share > 0.1 and side < 0:
+        return "broken edge"
+    if side < 0 and extent[0] > LONG * extent[1]:
+        return "scratch"
+    return "bump" if side > 0 else "dent"
