@@ -7,7 +7,7 @@ see docs/recipes.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +55,9 @@ class PaperRecipe:
         device: str = "cpu",
         progress: Progress | None = None,
         resume: Path | None = None,
-        watch: Callable[[int, PaperRecipe], None] | None = None,
-        every: int = 1000,
         **settings: Any,
     ) -> PaperRecipe:
         """Train on good scans [M_i, 3] (any units) and calibrate the threshold.
-
-        Args:
-            progress, resume: as :func:`r3dad.train.train` takes them.
-            watch: called with the iterations done and the recipe as it stands, after each ``every`` iterations and at the end, before
-                the threshold is known.
 
         Raises:
             InputError: an unknown or impossible setting; a scan with fewer points than neighbours.
@@ -73,9 +66,7 @@ class PaperRecipe:
         scans = [torch.from_numpy(np.ascontiguousarray(c, np.float64)) for c in clouds]
         for i, scan in enumerate(scans):
             cls._check(scan, config, f"good scan {i + 1}")
-        seen = None if watch is None else lambda done, model: watch(done, cls(config, model, device))
-        model = train(scans, config, device=device, progress=progress, resume=resume, watch=seen, every=every)
-        recipe = cls(config, model, device)
+        recipe = cls(config, train(scans, config, device=device, progress=progress, resume=resume), device)
         recipe.calibrate(clouds)
         return recipe
 
