@@ -434,6 +434,33 @@ def test_false_claims_cost_no_memory(tmp_path: Path, kind: str) -> None:
         assert peak < 24e6, f"{peak / 1e6:.0f} MB"
 
 
+@pytest.mark.parametrize("kind", ["pcd compressed", "npz", "laz", "npy", "xyz", "ply ascii"])
+def test_more_points_than_wanted_are_refused_before_they_are_unpacked(tmp_path: Path, kind: str) -> None:
+    suffix, save, _ = CLOUD_WRITERS[kind]
+    path = tmp_path / f"a{suffix}"
+    save(path, cloud(1000))
+    assert len(read_scan(path, most_points=1000).points) == 1000
+    assert "at most 999 points, found 1,000; thin" in error_of(read_scan, path, most_points=999)
+    if kind in ("pcd compressed", "npz", "laz"):
+        save(path, np.zeros((300_000, 3)))  # 7.2 MB from a small file
+        assert path.stat().st_size < 1_000_000
+        tracemalloc.start()
+        error_of(read_scan, path, most_points=999)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        tracemalloc.stop()
+
+
+def test_wide_points_count_as_several(tmp_path: Path) -> None:
+    import lzf
+
+    rows = b"\0" * (40 * 12) + b"\0" * (40 * 4000)
+    packed = lzf.compress(rows)
+    head = "VERSION 0.7\nFIELDS x y z w\nSIZE 4 4 4 4\nTYPE F F F F\nCOUNT 1 1 1 1000\nWIDTH 40\nHEIGHT 1\nPOINTS 40\n"
+    data = head.encode() + b"DATA binary_compressed\n" + np.array([len(packed), len(rows)], "<u4").tobytes() + packed
+    (tmp_path / "a.pcd").write_bytes(data)
+    assert "found 640;" in error_of(read_scan, tmp_path / "a.pcd", most_points=100)
+
+
 def test_truncated_files_are_refused(tmp_path: Path) -> None:
     """Half a file must not come out as half a scan (text tables and OBJ say nowhere how long they are)."""
     for kind in [*CLOUD_WRITERS, *MESH_WRITERS]:

@@ -17,6 +17,8 @@ from r3dad.scans.scan import Raw, Unreadable
 ALWAYS_ALLOWED = 16 << 20
 LARGEST_RATIO = 100
 
+_NPY_HEADER = 128  # bytes
+
 
 def read_npy(path: Path, size: int) -> Raw:
     """The array [M, 3] of an NPY file."""
@@ -57,6 +59,14 @@ def read_npz(path: Path, size: int) -> Raw:
         many = "several arrays" if found else "no array"
         raise Unreadable(f"expected `points` or one array of shape [M, 3], found {many} ({held}); save it as `points`")
     return Raw(next(iter(found.values())))
+
+
+def claimed_npz(path: Path) -> int:
+    """float64 points [M, 3] that unpacking would take the memory of, by the archive's directory."""
+    with zipfile.ZipFile(path) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    wanted = [sizes["points.npy"]] if "points.npy" in sizes else list(sizes.values())
+    return max(0, max(wanted, default=0) - _NPY_HEADER) // 24
 
 
 def _header(stream: BinaryIO, size: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from r3dad.scans.scan import Raw, Unreadable
+from r3dad.scans.scan import WIDEST_POINT, Raw, Unreadable
 
 _CHUNK = 1 << 18  # points decompressed at a time: a false count ends with the data, not with the memory
 _POINTS_PER_BYTE = 4  # LAZ of real scans takes 2 bytes a point and more
@@ -38,8 +38,18 @@ def read_las(path: Path, size: int) -> Raw:
     return Raw(np.concatenate(parts) if parts else np.empty((0, 3)))
 
 
-def _check_claims(file: BinaryIO, size: int) -> None:
-    """Refuse a header that claims more records than the file can hold: laspy loops over and allocates what it claims.
+def claimed_las(path: Path) -> int:
+    """Points that the header claims, wide ones counted as `WIDEST_POINT` says. Raises Unreadable: the file cannot hold them."""
+    with open(path, "rb") as file:
+        points = _check_claims(file, path.stat().st_size)
+        file.seek(105)
+        width = int.from_bytes(file.read(2), "little")
+    return points * -(-width // WIDEST_POINT)
+
+
+def _check_claims(file: BinaryIO, size: int) -> int:
+    """Points that the header claims; more records than the file can hold are refused: laspy loops over and allocates
+    what it claims.
 
     Offsets: LAS specification 1.4 R15, table 3 (public header block).
     """
@@ -62,6 +72,7 @@ def _check_claims(file: BinaryIO, size: int) -> None:
         raise Unreadable(f"its header claims {points:,} points, {held:,} bytes of data cannot hold them; copy it again")
     if packed:
         _check_chunks(file, size, data_start, points)
+    return int(points)
 
 
 def _check_chunks(file: BinaryIO, size: int, data_start: int, points: int) -> None:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from r3dad.scans.scan import Raw, Unreadable
+from r3dad.scans.scan import WIDEST_POINT, Raw, Unreadable
 
 _LONGEST_HEADER = 65536
 _MOST_LINES = 10  # with DATA, without comments: pypcd4 takes what follows for points
@@ -27,6 +27,17 @@ def read_pcd(path: Path, size: int) -> Raw:
     if len(data) != count:
         raise Unreadable(f"its header claims {count:,} points, {len(data):,} are there; the file is cut, copy it again")
     return Raw(np.column_stack([data[axis].astype(np.float64) for axis in "xyz"]))
+
+
+def claimed_pcd(path: Path) -> int:
+    """Points that the header claims, wide ones counted as `WIDEST_POINT` says. Raises Unreadable: the file cannot hold them."""
+    from pypcd4.pypcd4 import MetaData
+
+    with open(path, "rb") as file:
+        points = _check_claims(file, path.stat().st_size)
+        file.seek(0)
+        width = MetaData.parse_header(_header_lines(file)).build_dtype().itemsize
+    return points * -(-width // WIDEST_POINT)
 
 
 def _check_claims(file: BinaryIO, size: int) -> int:

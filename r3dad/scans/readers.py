@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from r3dad.errors import InputError
-from r3dad.scans.arrays import read_npy, read_npz
-from r3dad.scans.las import read_las
+from r3dad.scans.arrays import claimed_npz, read_npy, read_npz
+from r3dad.scans.las import claimed_las, read_las
 from r3dad.scans.mesh import mesh_points, read_mesh
-from r3dad.scans.pcd import read_pcd
-from r3dad.scans.scan import Raw, Scan, Unreadable, checked
+from r3dad.scans.pcd import claimed_pcd, read_pcd
+from r3dad.scans.scan import Raw, Scan, Unreadable, check_most, checked
 from r3dad.scans.text import read_text
 
 for _library in ("trimesh", "laspy"):  # their tracebacks on damaged files are no answer to a user
@@ -39,6 +39,12 @@ _READERS: dict[str, Callable[..., Raw]] = {
 }
 #: Suffixes that `read_scan` takes, in lower case; files may write them in any case.
 SUFFIXES: tuple[str, ...] = tuple(_READERS)
+#: Points that a packed file claims to hold: a few bytes of it may stand for many points.
+_CLAIMS: dict[Callable[..., Raw], Callable[[Path], int]] = {
+    read_pcd: claimed_pcd,
+    read_npz: claimed_npz,
+    read_las: claimed_las,
+}
 #: In a folder with other scans these are notes and tables, no scans.
 _NOTES = (".txt", ".csv")
 #: First bytes that tell a format whatever the file is called.
@@ -52,10 +58,11 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 )
 
 
-def read_scan(path: str | os.PathLike[str], *, seed: int = 0) -> Scan:
+def read_scan(path: str | os.PathLike[str], *, seed: int = 0, most_points: int | None = None) -> Scan:
     """Scan of one file, by its suffix (SUFFIXES, any case; docs/formats.md says what is read of each).
 
     seed: for the points drawn from meshes of large faces (`r3dad.scans.mesh`); other files have no random draw.
+    most_points: files of more are refused, packed ones (NPZ, LAZ, compressed PCD) before they are unpacked.
     Raises InputError, and nothing else, where the file is no readable scan.
     """
     file = Path(path)
@@ -73,9 +80,13 @@ def read_scan(path: str | os.PathLike[str], *, seed: int = 0) -> Scan:
                 f"expected {suffix[1:].upper()}, its content is {looks.upper()}; rename it to {file.stem}.{looks}"
             )
         reader = _READERS[suffix]
+        if most_points is not None and reader in _CLAIMS:
+            check_most(_CLAIMS[reader](file), most_points)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the libraries' own; what matters is raised
             raw = reader(file, size, seed=seed) if reader is read_mesh else reader(file, size)
+        if most_points is not None:
+            check_most(len(raw.points), most_points)
         return checked(raw, file.stem, file)
     except Unreadable as error:
         raise InputError(f"{file}: {error}") from None

@@ -63,3 +63,13 @@ def checked(raw: Raw, name: str, path: Path | None) -> Scan:
     if largest > LARGEST_COORDINATE:
         raise Unreadable(f"coordinates up to {largest:.3g} are no lengths of a part; check the export and its units")
     return Scan(points, name, path, dropped, raw.sampled)
+
+
+#: A point of a packed file that takes more bytes in memory counts as several in `check_most`.
+WIDEST_POINT = 256
+
+
+def check_most(points: int, most: int) -> None:
+    """Raises Unreadable: more points than the caller wants in memory."""
+    if points > most:
+        raise Unreadable(f"expected at most {most:,} points, found {points:,}; thin the scan and export it again")
