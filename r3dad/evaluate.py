@@ -13,15 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from r3dad import metrics
+from r3dad import baselines, metrics
 from r3dad.detector import Detector, Prediction
 from r3dad.doctor import environment
 from r3dad.errors import InputError
+from r3dad.metrics import FIGURES
 from r3dad.report import ReportItem
 from r3dad.scans import DatasetClass, LabelledScan, Scan, list_classes, read_scan, read_truth, write_atomic
 
-FIGURES = ("o_auroc", "p_auroc", "o_ap", "p_ap")
-Progress = Callable[[str, float, str], None]
+RECIPES = {"r3dad": "aligned", "r3dad-paper": "paper"}
+"""Methods that are a recipe of this package; the others are in ``r3dad.baselines.METHODS``."""
+COSTS = ("seconds_per_scan", "fit_seconds", "memory_bank_mb", "model_mb", "peak_mb")
+Progress = Callable[[float, str], None]
+ClassProgress = Callable[[str, float, str], None]
 
 
 @dataclass(frozen=True)
@@ -75,127 +79,292 @@ def predict_file(detector: Detector, file: Path, truth: LabelledScan | None = No
     return Outcome(scan, prediction, seconds, truth.good, read_truth(truth, scan.points))
 
 
-def figures(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
-    """O- and P-figures and the median seconds per scan of outcomes with truth; the points of all scans are pooled."""
-    summary = metrics.summary(
-        [not o.good for o in outcomes],
-        [o.prediction.score for o in outcomes],
-        [o.labels for o in outcomes if o.labels is not None],
-        [o.prediction.point_scores for o in outcomes],
+@dataclass(frozen=True)
+class Scored:
+    """A test scan with truth, as any method scored it: points [M, 3], labels [M] bool, point_scores [M]; seconds from file to scores."""
+
+    points: np.ndarray
+    good: bool
+    labels: np.ndarray
+    score: float
+    point_scores: np.ndarray
+    seconds: float
+
+
+def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """``metrics.summary`` of outcomes with truth, and the median of their seconds per scan."""
+    return _figures(
+        [
+            Scored(o.scan.points, o.good, o.labels, o.prediction.score, o.prediction.point_scores, o.seconds)
+            for o in outcomes
+            if o.good is not None and o.labels is not None
+        ]
     )
-    return {**summary, "seconds_per_scan": float(np.median([o.seconds for o in outcomes]))}
+
+
+def _figures(scored: Sequence[Scored]) -> dict[str, Any]:
+    summary = metrics.summary(
+        [not s.good for s in scored],
+        [s.score for s in scored],
+        [s.points for s in scored],
+        [s.labels for s in scored],
+        [s.point_scores for s in scored],
+    )
+    return {**summary, "seconds_per_scan": float(np.median([s.seconds for s in scored]))}
 
 
 def tabulated(classes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """``classes`` and their ``mean``, as ``results.json`` holds them."""
-    names = (*FIGURES, "seconds_per_scan")
-    return {"classes": classes, "mean": {name: _mean([c[name] for c in classes.values()]) for name in names}}
+    names = (*FIGURES, *COSTS)
+    return {"classes": classes, "mean": {name: _mean([c.get(name) for c in classes.values()]) for name in names}}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
+
+
+def methods() -> list[str]:
+    """Names of all methods that ``run_class`` and ``evaluate`` take."""
+    return [*RECIPES, *baselines.METHODS]
+
+
+def run_class(
+    item: DatasetClass,
+    method: str,
+    *,
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    out: Path,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The unit of work: fit one method on the good scans of a class and score its test scans; last model, nothing selected on them.
+
+    Args:
+        method: of :func:`methods`.
+        seed: 0, 1, ... of the repetition, added to the method's own seed.
+        settings: of the recipe or of the baseline's class.
+        out: gets ``<method>/seed<k>/<class>/``: ``figures.json``, ``scores.csv`` and, of a recipe, ``model.safetensors``. What is there
+            with the same settings is not run again; an interrupted training goes on.
+        progress: called with the share done and a few words.
+
+    Returns:
+        ``metrics.FIGURES``, ``intervals`` (of each its 95 % bootstrap over scans), ``seconds_per_scan`` (median, from file to scores),
+        ``fit_seconds``, ``memory_bank_mb`` (what is kept of the good scans), ``model_mb`` (parameters), ``peak_mb`` (most memory of the
+        process, libraries included; of the GPU where it runs there; None where the system does not say), ``threshold`` (None for a
+        method without), ``note`` (which weights) and per scan its score.
+
+    Raises:
+        InputError: an unknown method or setting, a scan or its truth that cannot be used, or results of other settings in ``out``.
+    """
+    if method not in methods():
+        raise InputError(f"method {method!r} is unknown: expected one of {', '.join(methods())}")
+    say = progress or (lambda share, words: None)
+    settings = dict(settings or {})
+    folder = out / method / f"seed{seed}" / item.name
+    kept = folder / "figures.json"
+    config = {"method": method, "seed": seed, "settings": settings, "train": [path.name for path in item.train]}
+    config = json.loads(json.dumps(config))  # as it is read back
+    if kept.exists():
+        found = json.loads(kept.read_text())
+        if found["config"] != config:
+            raise InputError(f"{kept}: results of other settings; give another --out or delete the folder")
+        return found["figures"]
+    _check(item)
+    peak = _Peak(device)
+    fitted = (_Recipe if method in RECIPES else _Baseline)(method, seed, settings, device)
+    started = time.perf_counter()
+    fitted.fit(item, folder, lambda share, words: say(0.5 * share, f"fit {words}"))
+    fit_seconds = time.perf_counter() - started
+    scored = []
+    for i, test in enumerate(item.test):
+        say(0.5 + 0.5 * i / len(item.test), f"test {test.path.stem}")
+        started = time.perf_counter()
+        points = read_scan(test.path).points
+        try:
+            score, point_scores = fitted.score(points)
+        except InputError as error:
+            raise InputError(f"class {item.name}: {test.path}: {error}") from None
+        seconds = time.perf_counter() - started
+        scored.append(Scored(points, test.good, read_truth(test, points), score, point_scores, seconds))
+    result = {
+        **_figures(scored),
+        "fit_seconds": fit_seconds,
+        "memory_bank_mb": fitted.bank_bytes() / 1e6,
+        "model_mb": fitted.model_bytes() / 1e6,
+        "peak_mb": peak.megabytes(),
+        "threshold": fitted.threshold,
+        "note": fitted.note,
+        "scans": [
+            {"file": test.path.name, "good": test.good, "score": s.score, "seconds": s.seconds}
+            for test, s in zip(item.test, scored)
+        ],
+    }
+    _write_scores(folder / "scores.csv", item, scored)
+    write_atomic(kept, json.dumps({"config": config, "figures": result}, indent=1))
+    return result
 
 
 def evaluate(
     root: Path,
     out: Path,
     *,
-    recipe: str,
-    settings: dict[str, Any],
+    method: str = "r3dad",
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
     classes: list[str] | None = None,
     layout: str = "auto",
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: ClassProgress | None = None,
 ) -> dict[str, Any]:
-    """Fit each class on its good scans and score its test scans; last model, nothing selected on test scans.
+    """:func:`run_class` of every class of a data set, in one of the layouts of ``r3dad.scans``.
 
     Args:
-        root: of the data set, in one of the layouts of ``r3dad.scans``.
-        out: gets ``results.json``, ``results.csv``, and per class its figures, per-scan scores and model. A class that is already
-            there with the same recipe and settings is not run again; an interrupted fit goes on.
+        out: gets ``<method>/seed<k>/`` with a folder per class, ``results.json`` and ``results.csv``.
         progress: called with (class, share done, words).
 
     Returns:
-        What ``results.json`` holds: ``classes.<name>.{o_auroc, p_auroc, o_ap, p_ap, seconds_per_scan, ...}``, ``mean``, ``config``,
-        ``environment``, ``skipped`` (class -> reason).
+        What ``results.json`` holds: ``classes.<name>`` (as of :func:`run_class`), ``mean``, ``config``, ``environment``,
+        ``skipped`` (class -> reason).
 
     Raises:
-        InputError: no class can be run, or ``out`` holds results of other settings.
+        InputError: no class can be run.
     """
-    config = {"recipe": recipe, "settings": settings, "layout": layout}
+    config = {"method": method, "seed": seed, "settings": dict(settings or {}), "layout": layout}
     done: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
     for item in list_classes(root, layout, classes):
+
+        def say(share: float, words: str, name: str = item.name) -> None:
+            if progress:
+                progress(name, share, words)
+
         try:
-            done[item.name] = _class(item, out, recipe, settings, config, device, progress)
+            done[item.name] = run_class(
+                item, method, seed=seed, settings=settings, out=out, device=device, progress=say
+            )
         except InputError as error:
             skipped[item.name] = str(error)
         results = {**tabulated(done), "config": config, "environment": environment(), "skipped": skipped}
-        _write(out, results)
+        _write(out / method / f"seed{seed}", results)
     if not done:
         raise InputError(f"{root}: no class could be run ({'; '.join(f'{n}: {why}' for n, why in skipped.items())})")
     return results
 
 
-def _class(
-    item: DatasetClass,
-    out: Path,
-    recipe: str,
-    settings: dict[str, Any],
-    config: dict[str, Any],
-    device: str | None,
-    progress: Progress | None,
-) -> dict[str, Any]:
-    kept = out / "classes" / f"{item.name}.json"
-    if kept.exists():
-        found = json.loads(kept.read_text())
-        if found["config"] != config:
-            raise InputError(f"{kept}: results of other settings; give another --out or delete the folder")
-        return found["figures"]
-    detector, fit_seconds = _detector(item, out, recipe, settings, device, progress)
-    outcomes = []
-    for i, test in enumerate(item.test):
-        if progress:
-            progress(item.name, i / len(item.test), f"test {test.path.stem}")
-        outcomes.append(predict_file(detector, test.path, test))
-    result = {
-        **figures(outcomes),
-        "seconds_to_fit": fit_seconds,
-        "threshold": detector.threshold,
-        "scans": [
-            {"file": test.path.name, "good": test.good, "score": o.prediction.score, "seconds": o.seconds}
-            for test, o in zip(item.test, outcomes)
-        ],
-    }
-    write_atomic(kept, json.dumps({"config": config, "figures": result}, indent=1))
-    return result
+def _check(item: DatasetClass) -> None:
+    """Raises InputError, naming class and file, where no figures can be had of a class; before anything is fitted."""
+    if not item.test:
+        raise InputError(f"class {item.name}: {item.train[0].parent.parent / 'test'}: no test scans")
+    for test in item.test:
+        if not test.good and test.truth is None:
+            raise InputError(f"class {item.name}: {test.path}: no label file {test.path.stem}.txt in GT or gt; add it")
 
 
-def _detector(
-    item: DatasetClass,
-    out: Path,
-    recipe: str,
-    settings: dict[str, Any],
-    device: str | None,
-    progress: Progress | None,
-) -> tuple[Detector, float]:
-    detector = Detector(recipe, device=device, **settings)
-    started = time.perf_counter()
-    detector.fit(
-        item.train,
-        progress=(lambda share, words: progress(item.name, share, f"fit {words}")) if progress else None,
-        resume=out / "models" / f"{item.name}.training",
-    )
-    detector.save(out / "models" / f"{item.name}.safetensors")
-    return detector, time.perf_counter() - started
+class _Recipe:
+    """A recipe of this package, as ``run_class`` runs it."""
+
+    note = ""
+
+    def __init__(self, method: str, seed: int, settings: dict[str, Any], device: str | None) -> None:
+        self._recipe, self._device = RECIPES[method], device
+        first = settings.get("seed", {"aligned": 0, "paper": 2020}[self._recipe])
+        self._detector = Detector(self._recipe, device=device, **{**settings, "seed": first + seed})
+
+    def fit(self, item: DatasetClass, folder: Path, progress: Progress) -> None:
+        self._detector.fit(item.train, progress=progress, resume=folder / "model.training")
+        self._detector.save(folder / "model.safetensors")
+
+    def score(self, points: np.ndarray) -> tuple[float, np.ndarray]:
+        prediction = self._detector.predict(points)
+        return prediction.score, prediction.point_scores
+
+    @property
+    def threshold(self) -> float:
+        return self._detector.threshold
+
+    def bank_bytes(self) -> int:
+        """Of the aligned recipe its surface and tables; the paper's keeps nothing."""
+        return sum(v.numel() * v.element_size() for k, v in self._tensors() if k.startswith(("surface.", "frame.")))
+
+    def model_bytes(self) -> int:
+        return sum(v.numel() * v.element_size() for _, v in self._tensors()) - self.bank_bytes()
+
+    def _tensors(self) -> list[tuple[str, Any]]:
+        return list(self._detector.recipe.state()[0].items())
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return float(np.mean(known)) if known else None
+class _Baseline:
+    """A method of ``r3dad.baselines``, as ``run_class`` runs it."""
+
+    threshold = None
+
+    def __init__(self, method: str, seed: int, settings: dict[str, Any], device: str | None) -> None:
+        settings = dict(settings)
+        seed += settings.pop("seed", 0)
+        self._method = baselines.create(method, seed=seed, device=device or "cpu", **settings)
+
+    def fit(self, item: DatasetClass, folder: Path, progress: Progress) -> None:
+        progress(0.0, "")
+        self._method.fit([read_scan(path).points for path in item.train])
+
+    def score(self, points: np.ndarray) -> tuple[float, np.ndarray]:
+        return self._method.score(points)
+
+    @property
+    def note(self) -> str:
+        return self._method.note
+
+    def bank_bytes(self) -> int:
+        return self._method.bank_bytes()
+
+    def model_bytes(self) -> int:
+        return self._method.model_bytes()
+
+
+class _Peak:
+    """Most memory since it was made: of the GPU where the method runs there, else resident memory of the process (Linux)."""
+
+    def __init__(self, device: str | None) -> None:
+        import torch
+
+        self._cuda = torch.cuda.is_available() and (device or "cuda").startswith("cuda")
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: resets VmHWM
+        except OSError:
+            pass
+
+    def megabytes(self) -> float | None:
+        if self._cuda:
+            import torch
+
+            return torch.cuda.max_memory_allocated() / 1e6
+        try:
+            lines = Path("/proc/self/status").read_text().splitlines()
+        except OSError:
+            return None
+        return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM")), None)
+
+
+def _write_scores(file: Path, item: DatasetClass, scored: Sequence[Scored]) -> None:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["file", "good", "score", "p_auroc", "points", "seconds"])
+    for test, s in zip(item.test, scored):
+        within = metrics.auroc(s.labels, s.point_scores)
+        writer.writerow([test.path.name, int(s.good), s.score, within, len(s.points), round(s.seconds, 4)])
+    write_atomic(file, table.getvalue())
 
 
 def _write(out: Path, results: dict[str, Any]) -> None:
     write_atomic(out / "results.json", json.dumps(results, indent=1))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["class", *FIGURES, "seconds_per_scan"])
-    for name, figures in [*results["classes"].items(), ("mean", results["mean"])]:
-        writer.writerow([name, *(figures[f] for f in (*FIGURES, "seconds_per_scan"))])
+    names = (*FIGURES, *COSTS)
+    writer.writerow(["class", *names])
+    for name, row in [*results["classes"].items(), ("mean", results["mean"])]:
+        writer.writerow([name, *(row.get(n) for n in names)])
     write_atomic(out / "results.csv", table.getvalue())

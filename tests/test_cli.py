@@ -95,16 +95,16 @@ def test_evaluate_writes_figures_skips_what_is_broken_and_keeps_what_is_done(dat
     command = ("evaluate", data, "--out", out, "--recipe", "paper", *SETTINGS)
     done = r3dad(*command)
     assert done.returncode == 0, done.stderr
-    results = json.loads((out / "results.json").read_text())
+    results = json.loads((out / "r3dad-paper" / "seed0" / "results.json").read_text())
     row = results["classes"]["block0"]
     assert all(0 <= row[f] <= 1 for f in ("o_auroc", "p_auroc", "o_ap", "p_ap")) and row["seconds_per_scan"] > 0
     assert results["mean"]["o_auroc"] == row["o_auroc"]
     assert "broken0" in results["skipped"] and "broken0" in done.stdout
     assert results["config"]["settings"]["points"] == 128 and results["environment"]["python"]
-    table = list(csv.DictReader((out / "results.csv").open()))
+    table = list(csv.DictReader((out / "r3dad-paper" / "seed0" / "results.csv").open()))
     assert [r["class"] for r in table] == ["block0", "mean"]
 
-    kept = out / "classes" / "block0.json"
+    kept = out / "r3dad-paper" / "seed0" / "block0" / "figures.json"
     before = kept.stat().st_mtime_ns
     assert r3dad(*command).returncode == 0 and kept.stat().st_mtime_ns == before
     other = r3dad("evaluate", data, "--out", out, "--recipe", "paper", "--classes", "block0", *SETTINGS, "--set=seed=3")

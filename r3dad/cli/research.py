@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from r3dad.cli.common import Device, Iterations, Recipe, Settings, app, print_figures, settings_of, working
+from r3dad.errors import InputError
 
 
 @app.command()
@@ -16,19 +17,31 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for results.csv, results.json and the models.")],
     classes: Annotated[str | None, typer.Option(help="Only these classes, separated by commas.")] = None,
     layout: Annotated[str, typer.Option(help="auto, shapenet or real3d.")] = "auto",
+    method: Annotated[
+        str | None, typer.Option(help="r3dad (the default), r3dad-paper, or a rival: see docs/baselines.md.")
+    ] = None,
     recipe: Recipe = "aligned",
+    seed: Annotated[int, typer.Option(help="Of the repetition: 0, 1, ...")] = 0,
     iterations: Iterations = None,
     setting: Settings = [],  # noqa: B006
     device: Device = None,
 ) -> None:
     """Fit and test every class of a data set. Classes that are done are kept, so an interrupted run goes on."""
+    from r3dad.evaluate import RECIPES
     from r3dad.evaluate import evaluate as run
+
+    named = {kind: name for name, kind in RECIPES.items()}
+    if recipe not in named:
+        raise InputError(f"--recipe {recipe}: expected one of {', '.join(named)}")
+    if method and recipe != "aligned":
+        raise InputError(f"--method {method} --recipe {recipe}: give one of the two")
 
     with working("evaluate") as progress:
         results = run(
             root,
             out,
-            recipe=recipe,
+            method=method or named[recipe],
+            seed=seed,
             settings=settings_of(setting, iterations=iterations),
             classes=classes.split(",") if classes else None,
             layout=layout,
