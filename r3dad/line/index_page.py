@@ -52,7 +52,8 @@ def index_page(rows: Iterable[Mapping[str, Any]], counts: Mapping[str, int], *, 
 <h1>{html.escape(title)}</h1><small>{html.escape(state)}; last change {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}</small>
 <p id="old" data-made="{time.time():.0f}" data-quiet="{QUIET}" hidden></p>
 <ul>{chips}</ul>
-<table><thead><tr><th>Time</th><th>Scan</th><th>Verdict</th><th class="n">Score / threshold</th><th class="wide">Worst defect</th></tr></thead>
+<table><thead><tr><th>Time</th><th>Scan</th><th>Verdict</th>
+<th class="n">Score / threshold</th><th class="wide">Worst defect</th></tr></thead>
 <tbody>
 {body}
 </tbody></table><script>{_SCRIPT}</script></body></html>
