@@ -30,7 +30,7 @@ def resources(source: Path, arch: str) -> list[dict]:
         shared = re.search(r"(\d+) bytes smem", block)
         assert name is not None and frame is not None and used is not None, report
         stack, stores, loads = map(int, frame.groups())
-        kernel = re.search(r"(\w+)\(", subprocess.run(["c++filt", name[1]], capture_output=True, text=True).stdout)
+        kernel = re.search(r"(\w+)(?:<[^(]*>)?\(", subprocess.run(["c++filt", name[1]], capture_output=True, text=True).stdout)
         assert kernel is not None, name[1]
         static = int(shared[1]) if shared else 0
         values = (source.name, kernel[1], f"sm_{arch}", int(used[1]), stores, loads, stack, static)

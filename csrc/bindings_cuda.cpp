@@ -8,6 +8,7 @@
 #include "cuda/ops.h"
 
 namespace py = pybind11;
+using namespace r3dad::cuda;
 
 namespace {
 
@@ -36,6 +37,15 @@ py::dict build_info() {
   return info;
 }
 
+using Address = std::uintptr_t;
+
+template <class T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+cudaStream_t stream(Address address) { return reinterpret_cast<cudaStream_t>(address); }
+
 }  // namespace
 
 PYBIND11_MODULE(_cuda, m) {
@@ -44,25 +54,25 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("devices", &devices, "Number of usable GPUs.");
   m.def(
       "philox_normal",
-      [](std::uintptr_t seeds, int64_t batch, int64_t points, uint32_t step, uint32_t stream, std::uintptr_t out,
-         std::uintptr_t on) {
-        const py::gil_scoped_release release;
-        const cudaError_t error =
-            r3dad::cuda::philox_normal(reinterpret_cast<const int64_t*>(seeds), batch, points, step, stream,
-                                       reinterpret_cast<float*>(out), reinterpret_cast<cudaStream_t>(on));
-        if (error != cudaSuccess) {
-          const py::gil_scoped_acquire acquire;
-          check(error);
-        }
+      [](Address seeds, int64_t batch, int64_t points, uint32_t step, uint32_t words, Address out, Address on) {
+        check(philox_normal(at<const int64_t>(seeds), batch, points, step, words, at<float>(out), stream(on)));
       },
-      "seeds, batch, points, step, stream, out [batch, points, 3], CUDA stream");
+      "seeds, batch, points, step, stream of words, out [batch, points, 3], CUDA stream");
   m.def(
       "knn",
-      [](std::uintptr_t query, std::uintptr_t reference, int64_t batch, int64_t queries, int64_t points, int k,
-         std::uintptr_t distances, std::uintptr_t indices, std::uintptr_t on) {
-        check(r3dad::cuda::knn(reinterpret_cast<const float*>(query), reinterpret_cast<const float*>(reference), batch,
-                               queries, points, k, reinterpret_cast<float*>(distances),
-                               reinterpret_cast<int64_t*>(indices), reinterpret_cast<cudaStream_t>(on)));
+      [](Address query, Address reference, int64_t batch, int64_t queries, int64_t points, int k, Address distances, Address indices,
+         Address on) {
+        check(knn(at<const float>(query), at<const float>(reference), batch, queries, points, k, at<float>(distances),
+                  at<int64_t>(indices), stream(on)));
       },
       "query, reference, batch, queries, points, k, distances and indices [batch, queries, k], CUDA stream");
+  m.def(
+      "cluster_distance",
+      [](Address points, Address reconstruction, int64_t batch, int64_t n, int64_t rows, int k, Address near_points,
+         Address near_reconstruction, Address means, Address out, Address on) {
+        check(cluster_distance(at<const float>(points), at<const float>(reconstruction), batch, n, rows, k, at<int32_t>(near_points),
+                               at<int32_t>(near_reconstruction), at<float>(means), at<float>(out), stream(on)));
+      },
+      "points, reconstruction, batch, n, m, k, room for neighbours [batch, n, k] and [batch, m, k], for means [3 batch (n + m)], out, "
+      "CUDA stream");
 }

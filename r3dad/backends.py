@@ -45,6 +45,7 @@ TABLE: dict[str, dict[str, str]] = {
         "torch": "r3dad.ops.knn:knn_definition",
     },
     "cluster_distance": {
+        "cuda": "r3dad.kernels.nearest_cuda:cluster_distance",
         "triton": "r3dad.kernels.nearest_triton:cluster_distance",
         "cpu": "r3dad.kernels.compiled:cluster_distance",
         "keops": "r3dad.kernels.nearest_keops:cluster_distance",

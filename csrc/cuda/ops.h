@@ -11,8 +11,14 @@ cudaError_t philox_normal(const int64_t* seeds, int64_t batch, int64_t points, u
                           cudaStream_t on);
 
 // query [batch, queries, 3], reference [batch, points, 3], finite; 1 <= k <= min(points, 512). Out: [batch, queries, k], ascending, ties to
-// the smaller index.
+// the smaller index; distances may be null, indices are int32_t or int64_t.
+template <class Index>
 cudaError_t knn(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t points, int k, float* distances,
-                int64_t* indices, cudaStream_t on);
+                Index* indices, cudaStream_t on);
+
+// points [batch, n, 3], reconstruction [batch, m, 3], finite; 1 <= k <= min(n, m, 512). Room for near_points [batch, n, k],
+// near_reconstruction [batch, m, k] and means [3 batch (n + m)]. Out: [batch, n].
+cudaError_t cluster_distance(const float* points, const float* reconstruction, int64_t batch, int64_t n, int64_t m, int k,
+                             int32_t* near_points, int32_t* near_reconstruction, float* means, float* out, cudaStream_t on);
 
 }  // namespace r3dad::cuda

@@ -1,11 +1,17 @@
 // CUDA kernels run on the host, lane by lane, so that their logic is tested where there is no GPU. A lane is a coroutine; it gives way at each
-// warp-wide operation until all lanes of its warp have come there. For tests only: no other order of lanes, no memory hazards are seen.
+// warp-wide operation until all lanes of its warp have come there, and at a block's barrier until all its warps have. A warp runs as far as it
+// can before the next one begins, the first or the last first (`reversed`): a barrier that is missing shows as two different results. Copies
+// that run beside the program land as late as they may.
 #pragma once
 #include <ucontext.h>
 
 #include <climits>
+#include <cmath>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -18,59 +24,98 @@
 struct Dim {
   unsigned x;
 };
-inline Dim threadIdx, blockIdx;
+inline Dim threadIdx, blockIdx, blockDim;
 
 namespace emulated {
 
+struct Copy {
+  void* to;
+  const void* from;
+};
 struct Lane {
   ucontext_t context;
   std::unique_ptr<char[]> stack;
-  int arrivals = 0;
+  int arrivals = 0, barriers = 0;
+  std::deque<std::vector<Copy>> copies;  // groups on their way; the last is open
 };
 inline std::vector<Lane>* lanes;
 inline ucontext_t scheduler;
 inline unsigned long long slots[2][1024];
 inline std::function<void()> body;
+inline int released;               // barriers of the block that all have passed
+inline unsigned long long events;  // arrivals of any kind
+inline bool reversed;              // the last warp first
+inline std::vector<unsigned char> memory;
+
+inline Lane& me() { return (*lanes)[threadIdx.x]; }
+
+inline void give_way() {
+  const unsigned own = threadIdx.x;
+  swapcontext(&me().context, &scheduler);
+  threadIdx.x = own;
+}
 
 inline void enter() {
   body();
-  (*lanes)[threadIdx.x].arrivals = INT_MAX;
+  ++events;
+  me().arrivals = INT_MAX;
 }
 
 // Leaves a value, waits for the warp, and gives where the warp's values lie.
 inline const unsigned long long* meet(unsigned long long value) {
-  const unsigned me = threadIdx.x, first = me / 32 * 32;
-  const int arrival = ++(*lanes)[me].arrivals;
-  slots[arrival & 1][me] = value;
+  const unsigned first = threadIdx.x / 32 * 32;
+  const int arrival = ++me().arrivals;
+  ++events;
+  slots[arrival & 1][threadIdx.x] = value;
   for (unsigned other = first; other < first + 32; ++other) {
-    while ((*lanes)[other].arrivals < arrival) {
-      swapcontext(&(*lanes)[me].context, &scheduler);
-      threadIdx.x = me;
-    }
+    while ((*lanes)[other].arrivals < arrival) give_way();
   }
   return &slots[arrival & 1][first];
 }
 
-inline void launch(unsigned blocks, unsigned threads, std::function<void()> kernel) {
+// The value that each lane of the warp holds at `value`, for `use`.
+template <class T, class Use>
+inline void with_all(const T* value, Use use) {
+  const auto* addresses = meet(reinterpret_cast<unsigned long long>(value));
+  use([&](int lane) -> const T& { return *reinterpret_cast<const T*>(addresses[lane]); });
+  meet(0);
+}
+
+inline void launch(unsigned blocks, unsigned threads, std::function<void()> kernel, std::size_t shared = 0) {
   body = std::move(kernel);
+  blockDim.x = threads;
   for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
     std::vector<Lane> all(threads);
+    memory.assign(shared, 0xFF);  // NaN
     lanes = &all;
+    released = 0;
     for (Lane& lane : all) {
       lane.stack.reset(new char[1 << 16]);
+      lane.copies.emplace_back();
       getcontext(&lane.context);
       lane.context.uc_stack.ss_sp = lane.stack.get();
       lane.context.uc_stack.ss_size = 1 << 16;
       lane.context.uc_link = &scheduler;
       makecontext(&lane.context, enter, 0);
     }
-    for (bool busy = true; busy;) {
+    for (bool busy = true; busy; ++released) {
       busy = false;
-      for (unsigned i = 0; i < threads; ++i) {
-        if (all[i].arrivals == INT_MAX) continue;
-        busy = true;
-        threadIdx.x = i;
-        swapcontext(&scheduler, &all[i].context);
+      for (unsigned turn = 0; turn < threads / 32; ++turn) {
+        const unsigned warp = reversed ? threads / 32 - 1 - turn : turn;
+        for (bool runs = true; runs;) {
+          runs = false;
+          const auto before = events;
+          for (unsigned i = 32 * warp; i < 32 * warp + 32; ++i) {
+            if (all[i].arrivals == INT_MAX || all[i].barriers > released) continue;
+            runs = busy = true;
+            threadIdx.x = i;
+            swapcontext(&scheduler, &all[i].context);
+          }
+          if (runs && events == before) {
+            std::fputs("lanes of a warp wait for one another\n", stderr);
+            std::abort();
+          }
+        }
       }
     }
   }
@@ -79,20 +124,46 @@ inline void launch(unsigned blocks, unsigned threads, std::function<void()> kern
 }  // namespace emulated
 
 inline void __syncwarp() { emulated::meet(0); }
+inline void __syncthreads() {
+  ++emulated::events;
+  const int barrier = ++emulated::me().barriers;
+  while (barrier > emulated::released) emulated::give_way();
+}
 inline unsigned __ballot_sync(unsigned, bool vote) {
   const auto* votes = emulated::meet(vote);
   unsigned mask = 0;
   for (int i = 0; i < 32; ++i) mask |= static_cast<unsigned>(votes[i]) << i;
   return mask;
 }
-inline int __shfl_sync(unsigned, int value, int from) { return static_cast<int>(emulated::meet(static_cast<unsigned>(value))[from]); }
-inline int __shfl_up_sync(unsigned, int value, int by) {
+template <class T>
+inline T exchanged(T value, int from) {
+  unsigned long long bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  bits = emulated::meet(bits)[from];
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+template <class T>
+inline T __shfl_sync(unsigned, T value, int from) {
+  return exchanged(value, from);
+}
+template <class T>
+inline T __shfl_xor_sync(unsigned, T value, int mask) {
+  return exchanged(value, static_cast<int>(threadIdx.x % 32) ^ mask);
+}
+template <class T>
+inline T __shfl_up_sync(unsigned, T value, int by) {
   const int lane = static_cast<int>(threadIdx.x % 32);
-  return static_cast<int>(emulated::meet(static_cast<unsigned>(value))[lane < by ? lane : lane - by]);
+  return exchanged(value, lane < by ? lane : lane - by);
 }
 inline int __ffs(int mask) { return __builtin_ffs(mask); }
 inline int __popc(unsigned mask) { return __builtin_popcount(mask); }
-inline void atomicAdd(uint32_t* to, uint32_t value) { *to += value; }
+template <class T>
+inline T atomicAdd(T* to, T value) {
+  const T before = *to;
+  *to += value;
+  return before;
+}
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
