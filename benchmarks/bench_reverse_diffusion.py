@@ -33,11 +33,11 @@ def is_float(x) -> bool:
 
 def mine(steps: int = STEPS, points: int = POINTS) -> dict[str, measure.Contender]:
     """Our kernel per instruction set that is here."""
-    single, low = (arguments(1, p, "cpu", steps, points) for p in ("float32", "bfloat16"))
     found = {}
     for isa in _cpu.available_isas():
-        name = "cpu bfloat16" if isa == "avx512bf16" else f"cpu float32 {isa}"
-        args = low if isa == "avx512bf16" else single
+        precision = {"avx512bf16": "bfloat16", "avx512vnni": "int8"}.get(isa, "float32")
+        name = f"cpu float32 {isa}" if precision == "float32" else f"cpu {precision}"
+        args = arguments(1, precision, "cpu", steps, points)
         run = measure.with_isa(isa, lambda args=args: compiled.reverse_diffusion(*args))
         found[name] = measure.Contender(run, ceiling=isa)
     return found

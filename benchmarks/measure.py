@@ -23,7 +23,7 @@ class Contender:
 
     Attributes:
         run: does it and returns the result. slow: compiles for a while at first use. ceiling: which probe bounds it
-        ("avx2", "avx512", "avx512bf16"), None when no probe does.
+        ("avx2", "avx512", "avx512vnni" for int8, "avx512bf16" for bfloat16), None when no probe does.
     """
 
     run: Callable[[], Any]
@@ -71,7 +71,7 @@ def ceiling(isa: str, seconds: float = 0.004) -> float:
     _cpu.use_isa(isa)
     try:
         begin = time.thread_time()
-        flop = _cpu.probe(isa == "avx512bf16", loops)
+        flop = _cpu.probe({"avx512bf16": 1, "avx512vnni": 2}.get(isa, 0), loops)
         return flop / (time.thread_time() - begin)
     finally:
         _cpu.use_isa(before)

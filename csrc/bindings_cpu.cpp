@@ -63,7 +63,7 @@ void run_squash_backward(Address grad, Address x, Address weight, Address bias, 
 
 void run_reverse(const std::vector<Address>& weights, const std::vector<Address>& biases, const std::vector<int>& widths,
                  int steps, Address gate_time, Address shift_time, Address coefficients, float slope, int64_t batch, int64_t points,
-                 Address start, Address condition, Address gate_shape, Address shift_shape, Address seeds, bool half, Address out,
+                 Address start, Address condition, Address gate_shape, Address shift_shape, Address seeds, int precision, Address out,
                  int threads) {
   const py::gil_scoped_release release;
   std::vector<ReverseLayer> layers;
@@ -75,7 +75,7 @@ void run_reverse(const std::vector<Address>& weights, const std::vector<Address>
   const ReverseNet net{static_cast<int>(layers.size()), steps, total, layers.data(), at<const float>(gate_time),
                        at<const float>(shift_time), at<const float>(coefficients), slope};
   reverse_diffusion(net, batch, points, at<const float>(start), at<const float>(condition), at<const float>(gate_shape),
-                    at<const float>(shift_shape), at<const int64_t>(seeds), half, at<float>(out), threads);
+                    at<const float>(shift_shape), at<const int64_t>(seeds), precision, at<float>(out), threads);
 }
 
 }  // namespace
@@ -88,13 +88,13 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("use_isa", &use_isa, py::arg("name"), "Use this instruction set from now on.");
   m.def(
       "probe",
-      [](bool half, int64_t loops) {
+      [](int precision, int64_t loops) {
         const py::gil_scoped_release release;
-        const auto probe = half ? kernels().probe_half : kernels().probe_single;
+        const auto probe = kernels().probe[precision];
         return probe ? probe(loops) : 0.0;
       },
-      py::arg("half"), py::arg("loops"),
-      "Run products on registers alone, for this core's ceiling; returns their FLOP, 0 without bfloat16 products.");
+      py::arg("precision"), py::arg("loops"),
+      "Run products (0: float32, 1: bfloat16, 2: int8) on registers alone, for this core's ceiling; returns their FLOP, 0 without such.");
   m.def(
       "philox_words",
       [](uint32_t point, uint32_t step, uint32_t stream, uint64_t seed) {

@@ -14,6 +14,7 @@ from torch import Tensor
 from r3dad import _cpu
 
 _MAX_K = 512
+_PRECISIONS = ("float32", "bfloat16", "int8")  # in the order of csrc/cpu/kernels.h
 
 
 def _tensors(args: tuple[Any, ...]) -> list[Tensor]:
@@ -157,7 +158,10 @@ def reverse_diffusion(
     negative_slope: float,
     precision: str,
 ) -> Tensor:
-    """See :func:`r3dad.ops.reverse_diffusion`. ``bfloat16`` products need AVX512-BF16; elsewhere they are float32, which is closer."""
+    """See :func:`r3dad.ops.reverse_diffusion`.
+
+    ``bfloat16`` products need AVX512-BF16, ``int8`` ones AVX512-VNNI; elsewhere they are float32, which is closer.
+    """
     batch, points, _ = start.shape
     # Kept in a list: a contiguous copy must outlive the call.
     held = [
@@ -174,6 +178,6 @@ def reverse_diffusion(
         *(address[:layers], address[layers : 2 * layers], [weights[0].shape[1], *(w.shape[0] for w in weights)]),
         *(coefficients.shape[0], gate_time_at, shift_time_at, coefficients_at, negative_slope, batch, points),
         *(start_at, 0 if condition is None else condition.data_ptr(), gate_shape_at, shift_shape_at, seeds_at),
-        *(precision == "bfloat16", out.data_ptr(), torch.get_num_threads()),
+        *(_PRECISIONS.index(precision), out.data_ptr(), torch.get_num_threads()),
     )
     return out

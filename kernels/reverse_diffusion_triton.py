@@ -212,13 +212,15 @@ def reverse_diffusion(
         return out
     widths = tuple(w.shape[0] for w in weights)
     sizes = [padded(w) for w in widths[:-1]]
-    packed = _pack(weights, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    packed = _pack(weights, torch.float32 if precision == "float32" else torch.bfloat16)
     column, bias = _columns(widths, start.device), torch.cat(list(biases))
     steps, total, width = coefficients.shape[0], sum(widths), sum(sizes) + 4
     coefficients, start, seeds = coefficients.contiguous(), start.contiguous(), seeds.contiguous()
     gate_time, shift_time = gate_time.contiguous(), shift_time.contiguous()
     gate_shape, shift_shape = gate_shape.contiguous(), shift_shape.contiguous()
-    config = configurations.choose("reverse_diffusion", precision, start.device)
+    config = configurations.choose(
+        "reverse_diffusion", "float32" if precision == "float32" else "bfloat16", start.device
+    )
     tile = config.sizes["POINTS"]
     limits = {"CHUNK": sizes[2], "SLICE_IN": sizes[0], "SLICE_OUT": sizes[4]}
     meta = {name: min(size, limits.get(name, size)) for name, size in config.sizes.items()}

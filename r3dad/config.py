@@ -25,7 +25,7 @@ class PaperConfig:
         patch_draw: distribution of T in Alg. 1: ``gaussian`` (paper) or ``uniform`` (public code).
         neighbours: k of the cluster score.
         iterations, batch, learning_rate, gradient_clip, seed: training (the seed also keys sampling and noise at test time).
-        precision: of the products at inference and training: ``float32`` or ``bfloat16``.
+        precision: of the products at inference: ``float32``, ``bfloat16`` or ``int8``; training takes ``bfloat16`` for the last two.
     """
 
     model: Literal["A", "B", "C", "D"] = "D"
@@ -45,10 +45,10 @@ class PaperConfig:
     learning_rate: float = 1e-3
     gradient_clip: float = 10.0
     seed: int = 2020
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
 
     def __post_init__(self) -> None:
-        choices = {"model": "ABCD", "patch_draw": ("gaussian", "uniform"), "precision": ("float32", "bfloat16")}
+        choices = {"model": "ABCD", "patch_draw": ("gaussian", "uniform"), "precision": ("float32", "bfloat16", "int8")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")

@@ -131,7 +131,7 @@ def train(
 
 def _step(model, optimiser, schedule: Schedule, batches: Batches, config: PaperConfig, iteration: Tensor) -> Tensor:
     good, defective, noise, t = batches.draw(iteration)
-    low = config.precision == "bfloat16"
+    low = config.precision != "float32"
     with torch.autocast(good.device.type, torch.bfloat16, enabled=low):
         latent = model.encode(defective)
 

@@ -122,12 +122,13 @@ def test_noise_of_the_kernels_equals_philox_normal(isa):
     assert torch.allclose(got, wanted, rtol=2e-6, atol=1e-6)
 
 
-def test_bfloat16_products_lose_no_more_than_plain_ones(isa):
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_coarse_products_lose_no_more_than_plain_ones(isa, precision):
     args = reverse_case(1, 200, 20)
     exact = DEFINITIONS["reverse_diffusion"](*double(args))
-    low = (*args[:-1], "bfloat16")
+    low = (*args[:-1], precision)
     plain = (DEFINITIONS["reverse_diffusion"](*low) - exact).square().mean()
-    assert (compiled.reverse_diffusion(*low) - exact).square().mean() <= plain
+    assert (compiled.reverse_diffusion(*low) - exact).square().mean() <= 1.05 * plain
 
 
 def test_nearest_rows_equal_float64_with_and_without_structure(isa):

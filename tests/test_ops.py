@@ -18,7 +18,7 @@ from r3dad.ops.cluster_distance import cluster_distance_definition, clusters
 from r3dad.ops.concat_squash import concat_squash_backward_definition, concat_squash_definition
 from r3dad.ops.encode import encode_definition
 from r3dad.ops.knn import knn_definition
-from r3dad.ops.reverse_diffusion import reverse_diffusion_definition
+from r3dad.ops.reverse_diffusion import quantised_product, quantised_weight, reverse_diffusion_definition
 
 DEFINITIONS = {
     "concat_squash": concat_squash_definition,
@@ -211,7 +211,7 @@ CASES: dict[str, dict[str, tuple]] = {
     },
     "reverse_diffusion": {
         f"{name} {precision}": reverse_case(*sizes, precision=precision, **options)
-        for precision in ("float32", "bfloat16")
+        for precision in ("float32", "bfloat16", "int8")
         for name, (sizes, options) in {
             "paper": ((1, 64, 5), {}),
             "condition": ((2, 57, 3), {"features": 36}),
@@ -391,6 +391,20 @@ def test_encode_definition_equals_a_loop():
         assert np.allclose(got[b], weights[5].numpy() @ h + biases[5].numpy())
 
 
+def test_bytes_lose_at_most_half_a_step_per_factor():
+    g = torch.Generator().manual_seed(3)
+    h, weight = torch.randn(40, 33, generator=g).double(), torch.randn(20, 33, generator=g).double()
+    h[0], weight[0] = 0, 0
+    integers, scale = quantised_weight(weight)
+    assert integers.abs().max() == 127 and torch.equal(integers, integers.round())
+    assert ((integers * scale[:, None] - weight).abs() <= 0.5001 * scale[:, None]).all()
+    step = (h.amax(1).clamp_min(0) - h.amin(1).clamp_max(0)) / 255
+    bound = h.abs() @ (0.5 * scale)[:, None].expand(20, 33).T + 0.5 * step[:, None] * (
+        integers.abs() * scale[:, None]
+    ).sum(1)
+    assert ((quantised_product(h, integers, scale) - h @ weight.T).abs() <= 1.001 * bound).all()
+
+
 def test_reverse_diffusion_definition_equals_a_loop():
     args = double(reverse_case(2, 4, 3, (6, 5, 3), features=2))
     weights, biases, gate_time, gate_shape, shift_time, shift_shape, coefficients, start, seeds, condition, slope, _ = (
@@ -468,7 +482,7 @@ def test_a_sum_as_loss_gives_expanded_gradients():
         (lambda: ops.cluster_distance(torus(9), torus(5), 6), "k must be between 1 and the number of points (5)"),
         (lambda: ops.encode(torch.zeros(1, 0, 3), *encode_case(1, 5)[1:]), "at least one point"),
         (lambda: ops.concat_squash(*squash_case(1, 2, 3, 4)[:5], -1.0), "negative_slope must be >= 0"),
-        (lambda: ops.reverse_diffusion(*reverse_case(1, 4, 1)[:-1], "int8"), "precision must be one of"),
+        (lambda: ops.reverse_diffusion(*reverse_case(1, 4, 1)[:-1], "int4"), "precision must be one of"),
     ],
 )
 def test_wrong_calls_name_op_and_argument(call, words):

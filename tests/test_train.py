@@ -86,7 +86,7 @@ def test_scan_smaller_than_a_batch_cloud_is_repeated(config):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"model": "E"}, {"points": 0}, {"neighbours": 500}, {"patch_ratio": 0.0}, {"precision": "int8"}]
+    "wrong", [{"model": "E"}, {"points": 0}, {"neighbours": 500}, {"patch_ratio": 0.0}, {"precision": "int4"}]
 )
 def test_impossible_settings_are_refused_in_words(tiny, wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):

@@ -21,7 +21,9 @@ std::vector<Isa> isas() {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   all.push_back({kernels_avx2, avx2});
   all.push_back({kernels_avx512, avx512});
-  all.push_back({kernels_avx512bf16, avx512 && __builtin_cpu_supports("avx512bf16")});
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  all.push_back({kernels_avx512vnni, vnni});
+  all.push_back({kernels_avx512bf16, vnni && __builtin_cpu_supports("avx512bf16")});
 #endif
   return all;
 }

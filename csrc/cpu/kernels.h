@@ -86,6 +86,8 @@ struct ReverseTile {
   float* out;                             // [points, 3]
 };
 
+enum Precision { kFloat32, kBFloat16, kInt8, kPrecisions };
+
 struct ReverseKernel {
   int unit, most;  // rows of a register tile; points of the largest work item
   int64_t (*packed_bytes)(const ReverseNet&);
@@ -196,15 +198,15 @@ struct Kernels {
   int64_t (*squash_product_bytes)(int in, int columns);
   int64_t (*squash_product_scratch_bytes)(int in, int columns);
   void (*squash_product)(const SquashProduct&, char* scratch);
-  // Ceilings: run `loops` rounds of products on registers and return their FLOP; the half one is null without bfloat16 products.
-  double (*probe_single)(int64_t loops);
-  double (*probe_half)(int64_t loops);
-  ReverseKernel reverse_single, reverse_half;  // products of the hidden layers in float32, bfloat16 (float32 where there is none)
+  // Ceilings: run `loops` rounds of products on registers and return their FLOP; null where there are no such products.
+  double (*probe[kPrecisions])(int64_t loops);
+  ReverseKernel reverse[kPrecisions];  // products of the hidden layers; float32 where there are no such products
 };
 
 const Kernels* kernels_base();
 const Kernels* kernels_avx2();
 const Kernels* kernels_avx512();
+const Kernels* kernels_avx512vnni();
 const Kernels* kernels_avx512bf16();
 
 }  // namespace r3dad

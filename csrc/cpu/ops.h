@@ -32,8 +32,9 @@ void concat_squash_backward(const float* grad, const float* x, const float* weig
 
 struct ReverseNet;
 
-// start, out [batch, points, 3]; condition [batch, points, layer[0].in - 3]; gate_shape, shift_shape [batch, total]; seeds [batch].
+// start, out [batch, points, 3]; condition [batch, points, layer[0].in - 3]; gate_shape, shift_shape [batch, total]; seeds [batch];
+// precision: a Precision of kernels.h.
 void reverse_diffusion(const ReverseNet& net, int64_t batch, int64_t points, const float* start, const float* condition,
-                       const float* gate_shape, const float* shift_shape, const int64_t* seeds, bool half, float* out, int threads);
+                       const float* gate_shape, const float* shift_shape, const int64_t* seeds, int precision, float* out, int threads);
 
 }  // namespace r3dad

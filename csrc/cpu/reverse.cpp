@@ -10,9 +10,9 @@
 namespace r3dad {
 
 void reverse_diffusion(const ReverseNet& net, int64_t batch, int64_t points, const float* start, const float* condition,
-                       const float* gate_shape, const float* shift_shape, const int64_t* seeds, bool half, float* out, int threads) {
+                       const float* gate_shape, const float* shift_shape, const int64_t* seeds, int precision, float* out, int threads) {
   if (batch == 0 || points == 0) return;
-  const ReverseKernel& kernel = half ? kernels().reverse_half : kernels().reverse_single;
+  const ReverseKernel& kernel = kernels().reverse[precision];
   const Buffer<char> packed(kernel.packed_bytes(net));
   parallel_for(net.layers, threads, [&](int64_t layer, int) { kernel.pack(net, static_cast<int>(layer), packed.get()); });
 

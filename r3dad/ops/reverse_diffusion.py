@@ -10,7 +10,22 @@ from torch import Tensor
 from r3dad import backends, philox
 from r3dad.ops import check
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+
+def quantised_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """weight [M, K] -> integers [M, K] in -127..127 (as floats) and the scale [M] of each row."""
+    most = weight.abs().amax(1)
+    inverse = torch.where(most > 0, 127 / most, 0)
+    return torch.round(weight * inverse[:, None]), most / 127
+
+
+def quantised_product(h: Tensor, integers: Tensor, scale: Tensor) -> Tensor:
+    """h [..., K] times the transpose of a `quantised_weight`, h in 256 steps from the least to the largest of each row and 0."""
+    low, high = h.amin(-1, keepdim=True).clamp_max(0), h.amax(-1, keepdim=True).clamp_min(0)
+    inverse = torch.where(high > low, 255 / (high - low), 0)
+    steps = torch.round((h - low) * inverse)
+    return ((steps @ integers.T) * ((high - low) / 255) + low * integers.sum(1)) * scale
 
 
 def reverse_diffusion_definition(
@@ -29,6 +44,7 @@ def reverse_diffusion_definition(
 ) -> Tensor:
     """Plain PyTorch: a loop over steps and layers."""
     low = torch.bfloat16 if precision == "bfloat16" else start.dtype
+    bytes_ = [quantised_weight(w) for w in weights[1:-1]] if precision == "int8" else []
     widths = [w.shape[0] for w in weights]
     last = len(weights) - 1
     # The condition does not change over the steps: its share of the first layer is computed once.
@@ -41,6 +57,8 @@ def reverse_diffusion_definition(
         for layer, (weight, bias) in enumerate(zip(weights, biases)):
             if layer == 0:
                 y = h @ weight[:, :3].T + share
+            elif layer < last and precision == "int8":
+                y = quantised_product(h, *bytes_[layer - 1])
             elif layer < last:
                 y = (h.to(low) @ weight.to(low).T).to(start.dtype)
             else:
@@ -137,8 +155,9 @@ def reverse_diffusion(
         seeds: [B] int64, the key of each cloud's noise.
         condition: [B, N, F] per point and constant over the steps, or None.
         negative_slope: of the leaky ReLU, >= 0.
-        precision: ``"float32"``, or ``"bfloat16"`` for the products of the layers between the first and the last; everything else
-            (state, first and last layer, gates, accumulation) is float32 either way.
+        precision: the coarsest products that the layers between the first and the last may take: ``"float32"``, ``"bfloat16"``, or
+            ``"int8"`` (activations in 256 steps over the range of each point, weights in 255 over that of each output). A backend
+            without such products takes finer ones. Everything else (state, first and last layer, gates, accumulation) is float32.
 
     Returns:
         Displacement [B, N, 3]. Not differentiable.

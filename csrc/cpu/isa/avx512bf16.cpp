@@ -1,4 +1,4 @@
-// AVX-512 with the bfloat16 dot product; everything else is the AVX-512 unit's.
+// AVX-512 with the bfloat16 dot product; everything else is the unit's with that of bytes.
 #include "../kernels.h"
 #include "simd.h"
 
@@ -9,10 +9,10 @@ namespace r3dad {
 #include "probe.inc"
 
 const Kernels* kernels_avx512bf16() {
-  static Kernels kernels = *kernels_avx512();
+  static Kernels kernels = *kernels_avx512vnni();
   kernels.name = "avx512bf16";
-  kernels.probe_half = probe_dot;
-  kernels.reverse_half = reverse_kernel<Half>(4 * MR);
+  kernels.probe[kBFloat16] = probe_dot;
+  kernels.reverse[kBFloat16] = reverse_kernel<Half>(4 * MR);
   return &kernels;
 }
 

@@ -29,10 +29,8 @@ const Kernels* kernels_base() {
                                   squash_product_bytes,
                                   squash_product_scratch_bytes,
                                   squash_product,
-                                  probe_fma,
-                                  nullptr,
-                                  reverse_kernel<Single>(8 * MR),
-                                  reverse_kernel<Single>(8 * MR)};
+                                  {probe_fma},
+                                  {reverse_kernel<Single>(8 * MR), reverse_kernel<Single>(8 * MR), reverse_kernel<Single>(8 * MR)}};
   return &kernels;
 }
 
