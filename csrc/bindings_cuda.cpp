@@ -75,4 +75,12 @@ PYBIND11_MODULE(_cuda, m) {
       },
       "points, reconstruction, batch, n, m, k, room for neighbours [batch, n, k] and [batch, m, k], for means [3 batch (n + m)], out, "
       "CUDA stream");
+  m.def(
+      "displace_patch",
+      [](Address good, Address seeds, int64_t batch, int64_t points, int moved, float scale, bool gaussian, int kind, Address defective,
+         Address mask, Address on) {
+        check(displace_patch(at<const float>(good), at<const int64_t>(seeds), batch, points, moved, scale, gaussian, kind,
+                             at<float>(defective), at<bool>(mask), stream(on)));
+      },
+      "good, seeds, batch, points, moved, scale, gaussian, kind (below 0: drawn), defective, mask, CUDA stream");
 }

@@ -51,6 +51,10 @@ TABLE: dict[str, dict[str, str]] = {
         "keops": "r3dad.kernels.nearest_keops:cluster_distance",
         "torch": "r3dad.ops.cluster_distance:cluster_distance_definition",
     },
+    "displace_patch": {
+        "cuda": "r3dad.kernels.patches_cuda:displace_patch",
+        "torch": "r3dad.synth.patch_gen:displace_patch_definition",
+    },
 }
 BACKENDS = ("cuda", "triton", "keops", "cpu", "torch")
 

@@ -94,6 +94,7 @@ def _examples(device: str) -> dict[str, tuple[Any, ...]]:
         "encode": (cloud, [zeros(m, k) for k, m in zip(encoder, encoder[1:])], [zeros(m) for m in encoder[1:]]),
         "knn": (cloud, cloud, 64),
         "cluster_distance": (cloud, cloud, 64),
+        "displace_patch": (cloud, seeds, 64, 0.1, "gaussian", None),
     }
 
 

@@ -12,6 +12,7 @@ import torch
 
 from r3dad.ops.cluster_distance import clusters
 from r3dad.ops.knn import knn_definition
+from r3dad.synth.patch_gen import KINDS, displace_patch_definition
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
@@ -106,3 +107,39 @@ def test_cluster_distance_is_the_nearest_of_all_rows(kernels, case):
     rows, others = clusters(points, k).double(), clusters(reconstruction, k).double()
     want = torch.cdist(rows, others, compute_mode="donot_use_mm_for_euclid_dist").amin(-1).square()
     assert torch.allclose(out.double(), want, rtol=1e-5, atol=1e-9)  # 1e-5: of 3k squares summed in float32
+
+
+PATCHES = {
+    "a third of 100": (100, 33, "gaussian", "sink"),
+    "drawn kinds": (300, 10, "gaussian", None),
+    "uniform": (300, 64, "uniform", "bulge"),
+    "damage": (257, 20, "gaussian", "damage"),
+    "one point": (50, 1, "uniform", "sink"),
+    "all points": (70, 70, "gaussian", "bulge"),
+}
+
+
+@pytest.mark.parametrize("case", PATCHES)
+def test_patches_move_as_the_definition_says(kernels, case):
+    count, moved, draw, kind = PATCHES[case]
+    good = cloud(4, count, 3) / 3
+    check_patches(kernels, good, moved, draw, kind)
+
+
+def test_a_patch_of_equally_far_points_takes_the_first(kernels):
+    # A lattice seen from a corner, an edge or a face: many points at the same distance.
+    check_patches(kernels, (LATTICE / 2.5 - 1).repeat(6, 1, 1), 40, "gaussian", None)
+
+
+def check_patches(kernels, good: torch.Tensor, moved: int, draw: str, kind: str | None) -> None:
+    batch, count, _ = good.shape
+    seeds = torch.arange(batch) + 2**35
+    defective, around = guarded(batch, count, 3)
+    mask = torch.zeros(batch, count, dtype=torch.bool)
+    options = ctypes.c_float(0.1), draw == "gaussian", -1 if kind is None else KINDS.index(kind)
+    sizes = ctypes.c_int64(batch), count, moved
+    kernels.displace_patch(pointer(good), pointer(seeds), *sizes, *options, pointer(defective), pointer(mask))
+    check_around(around)
+    want, wanted = displace_patch_definition(good, seeds, moved, 0.1, draw, kind)
+    assert torch.equal(mask, wanted) and torch.allclose(defective, want, atol=2e-6)
+    assert torch.equal(defective[~mask], good[~mask])

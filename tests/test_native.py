@@ -19,7 +19,7 @@ from tests.test_ops import test_backend_equals_the_definition as check_row  # no
 from tests.test_ops import test_cpu_neighbours_are_the_definitions_bit_for_bit as check_bits  # noqa: E402
 
 ISAS = _cpu.available_isas()
-CPU_CASES = [(op, case) for op in backends.TABLE for case in CASES[op]]
+CPU_CASES = [(op, case) for op in DEFINITIONS for case in CASES[op]]
 
 
 @pytest.fixture(params=ISAS)

@@ -269,8 +269,8 @@ ROWS = [
         id=f"{op}-{backend}-{case}".replace(" ", "_"),
         marks=[pytest.mark.slow] * (backend == "keops"),
     )
-    for op, table in backends.TABLE.items()
-    for backend in table
+    for op in DEFINITIONS
+    for backend in backends.TABLE[op]
     if backend != "torch"
     for case in CASES[op]
 ]

@@ -21,4 +21,9 @@ cudaError_t knn(const float* query, const float* reference, int64_t batch, int64
 cudaError_t cluster_distance(const float* points, const float* reconstruction, int64_t batch, int64_t n, int64_t m, int k,
                              int32_t* near_points, int32_t* near_reconstruction, float* means, float* out, cudaStream_t on);
 
+// good [batch, points, 3], finite; seeds [batch]; 1 <= moved <= min(points, 2048); kind 0, 1, 2: sink, bulge, damage; below 0: drawn.
+// Out: defective [batch, points, 3], mask [batch, points].
+cudaError_t displace_patch(const float* good, const int64_t* seeds, int64_t batch, int64_t points, int moved, float scale, bool gaussian,
+                           int kind, float* defective, bool* mask, cudaStream_t on);
+
 }  // namespace r3dad::cuda

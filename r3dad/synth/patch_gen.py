@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from r3dad import ops, philox
+from r3dad import backends, ops, philox
 
 KINDS = ("sink", "bulge", "damage")
 _STREAM = 1  # separates these draws from the reverse process's noise under the same seed
@@ -38,6 +38,35 @@ def random_rotations(seeds: Tensor) -> Tensor:
     return rotation
 
 
+def displace_patch_definition(
+    good: Tensor, seeds: Tensor, moved: int, scale: float, draw: str, kind: str | None
+) -> tuple[Tensor, Tensor]:
+    """Plain PyTorch, for :func:`patch_gen`: viewpoint and kind, the ``moved`` points nearest to it, how far they go; defective and mask."""
+    batch, count, _ = good.shape
+    pick = philox.uniform(seeds, 1, 1, _STREAM)[:, 0]
+    which = (pick[:, 0] * len(VIEWPOINTS)).long().clamp(max=len(VIEWPOINTS) - 1)
+    view = _viewpoints(good.device)[which][:, None].to(good)
+    kinds = (pick[:, 1] * len(KINDS)).long().clamp(max=len(KINDS) - 1)
+    if kind is not None:
+        kinds = torch.full_like(kinds, KINDS.index(kind))
+    nearest = ops.knn(view, good, moved)[1][:, 0]  # [B, n], nearest to the viewpoint first
+
+    source = philox.normal if draw == "gaussian" else philox.uniform
+    amount = source(seeds, moved, 2, _STREAM)[..., 0]
+    ordered = amount.sort(dim=-1, descending=True).values
+    amount = torch.where(
+        (kinds == KINDS.index("damage"))[:, None],
+        amount,
+        torch.where((kinds == KINDS.index("bulge"))[:, None], -ordered, ordered),
+    )
+    index = nearest[..., None].expand(-1, -1, 3)
+    patch = good.gather(1, index)
+    direction = torch.nn.functional.normalize(patch - view, dim=-1)
+    defective = good.scatter(1, index, patch + scale * amount[..., None] * direction)
+    mask = torch.zeros(batch, count, dtype=torch.bool, device=good.device).scatter(1, nearest, True)
+    return defective, mask
+
+
 def patch_gen(
     points: Tensor,
     seeds: Tensor,
@@ -61,28 +90,6 @@ def patch_gen(
     Returns:
         good [B, N, 3] (rotated), defective [B, N, 3] (rotated and moved), mask [B, N] bool of the points that moved.
     """
-    batch, count, _ = points.shape
     good = points @ random_rotations(seeds).transpose(1, 2)
-    pick = philox.uniform(seeds, 1, 1, _STREAM)[:, 0]
-    which = (pick[:, 0] * len(VIEWPOINTS)).long().clamp(max=len(VIEWPOINTS) - 1)
-    view = _viewpoints(points.device)[which][:, None].to(points)
-    kinds = (pick[:, 1] * len(KINDS)).long().clamp(max=len(KINDS) - 1)
-    if kind is not None:
-        kinds = torch.full_like(kinds, KINDS.index(kind))
-    moved = max(1, round(ratio * count))
-    nearest = ops.knn(view, good, moved)[1][:, 0]  # [B, n], nearest to the viewpoint first
-
-    source = philox.normal if draw == "gaussian" else philox.uniform
-    amount = source(seeds, moved, 2, _STREAM)[..., 0]
-    ordered = amount.sort(dim=-1, descending=True).values
-    amount = torch.where(
-        (kinds == KINDS.index("damage"))[:, None],
-        amount,
-        torch.where((kinds == KINDS.index("bulge"))[:, None], -ordered, ordered),
-    )
-    index = nearest[..., None].expand(-1, -1, 3)
-    patch = good.gather(1, index)
-    direction = torch.nn.functional.normalize(patch - view, dim=-1)
-    defective = good.scatter(1, index, patch + scale * amount[..., None] * direction)
-    mask = torch.zeros(batch, count, dtype=torch.bool, device=points.device).scatter(1, nearest, True)
-    return good, defective, mask
+    moved = max(1, round(ratio * points.shape[1]))
+    return good, *backends.run("displace_patch", good, seeds, moved, scale, draw, kind)

@@ -3,6 +3,7 @@
 
 #include "cuda/cluster.cuh"
 #include "cuda/knn.cuh"
+#include "cuda/patches.cuh"
 
 using namespace r3dad::cuda;
 
@@ -41,6 +42,12 @@ void cluster_distance(const float* points, const float* reconstruction, int64_t 
   emulated::launch(blocks(batch * n, kClusterWarps), 32 * kClusterWarps, [=] {
     cluster_nearest({points, near_points, means, n}, {reconstruction, near_reconstruction, others, m}, batch * n, k, out);
   });
+}
+
+void displace_patch(const float* good, const int64_t* seeds, int64_t batch, int points, int moved, float scale, bool gaussian, int kind,
+                    float* defective, bool* mask) {
+  emulated::launch(static_cast<unsigned>(batch), kPatchThreads,
+                   [=] { displace_patch(good, seeds, points, moved, scale, gaussian, kind, defective, mask); });
 }
 
 }
