@@ -6,24 +6,44 @@ Lengths are in the unit of the clouds given (the aligned recipe uses shares of t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+
+from r3dad import backends, ops
 
 VIEWS = 162
 """Directions a surface is looked at from, for orientation and for what a one-sided scan should have seen."""
 
 
 class Neighbours:
-    """Nearest reference points ``[R, 3]`` of any query, ascending (the one place that knows how neighbours are found)."""
+    """Nearest reference points ``[R, 3]`` of any query, ascending (the one place that knows how neighbours are found).
+
+    The compiled `ops.knn` sorts the reference anew in every call and is many times faster from there; scipy's tree serves few
+    queries, and machines without the compiled kernels.
+    """
 
     def __init__(self, reference: np.ndarray) -> None:
+        self._reference = reference
+
+    @cached_property
+    def _tree(self) -> Any:
         from scipy.spatial import cKDTree
 
-        self._tree = cKDTree(reference, balanced_tree=False, compact_nodes=False)
+        return cKDTree(self._reference, balanced_tree=False, compact_nodes=False)
 
     def __call__(self, query: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Distances (not squared) and indices ``[Q, k]`` (``[Q]`` for k = 1)."""
+        if 3 * len(query) > len(self._reference) >= k:
+            reference = torch.from_numpy(np.ascontiguousarray(self._reference, np.float32))[None]
+            same = query is self._reference
+            q = reference if same else torch.from_numpy(np.ascontiguousarray(query, np.float32))[None]
+            if backends.why_not("knn", "cpu", q, reference, k) is None:
+                squared, index = ops.knn(q, reference, k)
+                shape = (len(query), k) if k > 1 else (len(query),)
+                return squared.double().sqrt().numpy().reshape(shape), index.numpy().reshape(shape)
         return self._tree.query(query, k=k, workers=torch.get_num_threads() if len(query) > 4000 else 1)
 
 

@@ -74,3 +74,15 @@ def test_directions_are_even_unit_vectors():
     d = directions(162)
     assert np.allclose(np.linalg.norm(d, axis=1), 1)
     assert np.linalg.norm(d.mean(0)) < 0.01
+
+
+@pytest.mark.parametrize("queries", [3, 900])
+def test_neighbours_are_those_of_a_full_search(queries):
+    rng = np.random.default_rng(0)
+    reference, query = rng.normal(size=(1200, 3)), rng.normal(size=(queries, 3))
+    full = np.linalg.norm(query[:, None] - reference, axis=2)
+    distance, j = Neighbours(reference)(query, 5)
+    assert distance.shape == j.shape == (queries, 5)
+    np.testing.assert_allclose(distance, np.sort(full, axis=1)[:, :5], atol=1e-6)
+    np.testing.assert_allclose(np.take_along_axis(full, j, axis=1), distance, atol=1e-6)
+    assert Neighbours(reference)(query)[1].shape == (queries,)
