@@ -22,7 +22,8 @@ FAR = 0.12
 
 @dataclass
 class Figures:
-    """Of one region; ``place`` is the centre on the fitted scan, ``weights`` those of the scan's points in it (they and the lacking surface's sum to 1)."""
+    """Of one region; ``place`` is the centre on the fitted scan, ``weights`` those of the scan's
+    points in it (they and the lacking surface's sum to 1)."""
 
     kind: Kind
     extent: np.ndarray

@@ -79,7 +79,7 @@ def report_item(inspection: Inspection) -> ReportItem:
     )
 
 
-def _part(row: Mapping[str, Any]) -> list[Any]:
+def _part(row: dict[str, Any]) -> list[Any]:
     worst = row["defects"][0] if row["defects"] else {}
     lies = row["alignment"] or {}
     given = row | {
@@ -93,7 +93,7 @@ def _part(row: Mapping[str, Any]) -> list[Any]:
     return [given[name] for name in PARTS]
 
 
-def _defect(row: Mapping[str, Any], defect: Mapping[str, Any]) -> list[Any]:
+def _defect(row: dict[str, Any], defect: dict[str, Any]) -> list[Any]:
     given = defect | {"part": row["name"]}
     for frame in ("scan", "part"):
         given |= dict(zip((f"{frame}_x", f"{frame}_y", f"{frame}_z"), defect[f"centre_{frame}"], strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +22,8 @@ class RecipeResult:
         deviation: [M] signed distance from the good surface along its normal (+ material, - missing), or None for a recipe without.
         is_this_part: False where the scan does not register to the good scans; then no score is to be trusted.
         note: one line for the user, or empty.
-        pose: how the scan lies in the part's frame. fitted: [M, 3] float64, the points on the good surface after the little bending that good
-            parts are allowed, in shares of the part's diagonal about its centre (the frame of ``recipe.surface``). kept: indices of the
+        pose: how the scan lies in the part's frame. fitted: [M, 3] float64, the points after the little bending that good parts
+            are allowed, in shares of the part's diagonal about its centre (the frame of ``recipe.surface``). kept: indices of the
             points that were scored; the others took their scores from those. near: [M] index of the nearest
             point of the surface. None for a recipe without.
     """
