@@ -1,0 +1,81 @@
+"""``r3dad reproduce``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from r3dad.cli.common import Device, app, console, working
+from r3dad.errors import InputError
+
+Protocol = Annotated[
+    str, typer.Option(help="last, or paper-best-epoch: the best of evaluations on the test set, as the public code.")
+]
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="table1 ... table7, fig4 or fig6.")],
+    real3d: Annotated[Path | None, typer.Option(help="Folder of Real3D-AD, or of scans in its layout.")] = None,
+    shapenet: Annotated[
+        Path | None, typer.Option(help="Folder of Anomaly-ShapeNet, or of scans in its layout.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the tables, and for what an interrupted run goes on from.")
+    ] = Path("reproduced"),
+    quick: Annotated[bool, typer.Option("--quick", help="A far shorter schedule, printed with the table.")] = False,
+    seeds: Annotated[str, typer.Option(help="Repetitions, separated by commas.")] = "0",
+    classes: Annotated[str | None, typer.Option(help="Only these classes, separated by commas.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Only these methods (tables 1, 2, 7, fig4).")] = None,
+    protocol: Protocol = "last",
+    engine: Annotated[str, typer.Option(help="local, or ray: the same on a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Of a running Ray cluster; without it one is started here.")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """A table or figure of the paper: its own figures beside ours. What is done is kept, so an interrupted run goes on."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    from r3dad.reproduce import Run
+    from r3dad.reproduce import reproduce as run
+    from r3dad.reproduce.protocols import PROTOCOLS
+
+    if protocol not in PROTOCOLS:
+        raise InputError(f"--protocol {protocol}: expected one of {', '.join(PROTOCOLS)}")
+    try:
+        repetitions = tuple(dict.fromkeys(int(seed) for seed in seeds.split(",")))
+    except ValueError:
+        raise InputError(f"--seeds {seeds}: expected whole numbers separated by commas, as 0,1,2") from None
+    with working(name) as progress:
+        table = run(
+            name,
+            Run(
+                out=out / "quick" if quick else out,
+                real3d=real3d,
+                shapenet=shapenet,
+                quick=quick,
+                seeds=repetitions,
+                classes=tuple(classes.split(",")) if classes else None,
+                methods=tuple(methods.split(",")) if methods else None,
+                protocol=protocol,
+                device=device,
+                engine=engine,
+                address=address,
+                progress=progress,
+            ),
+        )
+    grid = Grid(*table.columns, title=f"{name}: {table.title}", box=SIMPLE, pad_edge=False)
+    for column in grid.columns:
+        column.no_wrap = True
+    for row in table.cells():
+        grid.add_row(*row)
+    wide = Console(width=max(console.width, 150))  # figures are not to be cut where nobody looks at a terminal
+    (console if console.is_terminal else wide).print(grid)
+    for line in table.remarks():
+        console.print(line, markup=False, highlight=False)
+    console.print(f"written: {out / 'quick' if quick else out}/{name}.md, .csv, .json", markup=False, highlight=False)

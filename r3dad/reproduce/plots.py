@@ -1,0 +1,90 @@
+"""Fig. 4 and Fig. 6 as PNG files (matplotlib, extra ``r3dad[plots]``)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from r3dad.errors import InputError
+from r3dad.scans import write_atomic
+
+COLOURS = {"good": "#2a9d5c", "defective": "#d1495b", "generated": "#3f6fb5"}
+MARKERS = {"good": "o", "defective": "^", "generated": "s"}
+
+
+def _figure(**arguments: Any) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("plots: matplotlib is not installed; pip install 'r3dad[plots]'") from None
+    figure = Figure(layout="constrained", dpi=140, **arguments)  # no pyplot: nothing global, no window
+    return figure
+
+
+def _write(figure: Any, file: Path) -> Path:
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    return write_atomic(file, image.getvalue())
+
+
+def draw_costs(file: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """Accuracy of every method against scans per second and against memory.
+
+    Args:
+        rows: ``method``, ``O-AUROC``, ``FPS``, and in MB ``bank MB``, ``model MB``, ``peak MB`` (None: left out of that panel).
+    """
+    rows = [{**row, "kept MB": (row["bank MB"] or 0) + (row["model MB"] or 0)} for row in rows]
+    figure = _figure(figsize=(13, 5.2))
+    panels = figure.subplots(1, 3, sharey=True)
+    words = {
+        "FPS": "scans per second (log)",
+        "kept MB": "kept after fitting: memory bank + model, MB (log)",
+        "peak MB": "peak memory of the process, MB (log)",
+    }
+    colour = {row["method"]: f"C{i % 10}" for i, row in enumerate(rows)}
+    for panel, (column, label) in zip(panels, words.items()):
+        shown = [row for row in rows if row["O-AUROC"] is not None and (row.get(column) or 0) > 0]
+        for i, row in enumerate(sorted(shown, key=lambda row: row["O-AUROC"])):
+            x, y = row[column], row["O-AUROC"]
+            panel.scatter([x], [y], color=colour[row["method"]], s=46, zorder=3)
+            right = i % 2 == 0
+            panel.annotate(
+                row["method"],
+                (x, y),
+                xytext=(6 if right else -6, 4),
+                textcoords="offset points",
+                ha="left" if right else "right",
+                fontsize=7.5,
+            )
+        panel.set_xscale("log")
+        panel.margins(x=0.25, y=0.08)
+        panel.set_xlabel(label)
+        panel.axhline(0.5, color="0.6", lw=0.8, ls=":")
+        panel.grid(alpha=0.25)
+    panels[0].set_ylabel("O-AUROC, mean over classes")
+    return _write(figure, file)
+
+
+def draw_embeddings(file: Path, embeddings: dict[str, dict[str, Any]]) -> Path:
+    """t-SNE of scans by kind, a panel per class and seed.
+
+    Args:
+        embeddings: title -> ``kinds`` [n] and ``places`` [n][2].
+    """
+    columns = min(3, len(embeddings))
+    lines = -(-len(embeddings) // columns)
+    figure = _figure(figsize=(4.4 * columns, 4.2 * lines))
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for panel, (title, found) in zip(panels, embeddings.items()):
+        for kind, colour in COLOURS.items():
+            places = [p for p, k in zip(found["places"], found["kinds"]) if k == kind]
+            panel.scatter(*zip(*places), c=colour, marker=MARKERS[kind], s=34, label=kind, alpha=0.85, linewidths=0)
+        panel.set_title(title, fontsize=10)
+        panel.set_xticks([])
+        panel.set_yticks([])
+    for panel in panels[len(embeddings) :]:
+        panel.set_axis_off()
+    panels[0].legend(loc="best", fontsize=8)
+    return _write(figure, file)

@@ -1,0 +1,165 @@
+"""What every table shares: the data sets, the schedule, and running its units of work here or on a cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from r3dad.config import PaperConfig, from_json
+from r3dad.engine import run_units
+from r3dad.errors import InputError
+from r3dad.scans import DatasetClass, list_classes, write_atomic
+
+QUICK = {"iterations": 150, "batch": 8, "points": 512}
+"""The paper recipe's settings under ``--quick``: a minute on a CPU, and far from trained."""
+POINTS = {"real3d": 4096, "shapenet": 2048}
+"""N of the paper, by data set."""
+EVERY = {True: 50, False: 1000}
+"""Iterations between evaluations, with and without ``--quick``; 1000 is the public code's."""
+LAYOUTS = tuple(POINTS)
+
+
+def paper_schedule(quick: bool, layout: str) -> dict[str, Any]:
+    """Settings of the paper's recipe: the paper's for that data set, or the short schedule."""
+    return dict(QUICK) if quick else {"points": POINTS[layout]}
+
+
+def in_words(quick: bool, layout: str) -> str:
+    """The schedule of the paper's recipe, to be printed with its figures."""
+    c = from_json(PaperConfig, paper_schedule(quick, layout))
+    name = "quick, far shorter than the paper's" if quick else "the paper's"
+    return f"{name}: {c.iterations} iterations of {c.batch} clouds of {c.points} points, evaluated every {EVERY[quick]}"
+
+
+class Work(Protocol):
+    """A unit of work: figures of one class, method and seed, kept in files and not computed twice."""
+
+    def run(self, progress: Callable[[float, str], None] | None = None) -> dict[str, Any]:
+        """The figures."""
+        ...
+
+
+Unit = TypeVar("Unit", bound=Work)
+
+
+@dataclass
+class Run:
+    """What the user asked for, and what was skipped on the way.
+
+    Attributes:
+        real3d, shapenet: folders of the data sets. out: for results; everything that is done there is not done again.
+        quick: the short schedule. seeds, classes, methods: None is all (methods: of the table).
+        protocol: ``last`` or ``paper-best-epoch``, of the paper recipe's rows where a table shows but one.
+        engine, address: see ``r3dad.engine``. skipped: reason -> what could not be run for it.
+    """
+
+    out: Path
+    real3d: Path | None = None
+    shapenet: Path | None = None
+    quick: bool = False
+    seeds: tuple[int, ...] = (0,)
+    classes: tuple[str, ...] | None = None
+    methods: tuple[str, ...] | None = None
+    protocol: str = "last"
+    device: str | None = None
+    engine: str = "local"
+    address: str | None = None
+    progress: Callable[[float, str], None] | None = None
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+
+    def items(self, layout: str) -> list[DatasetClass]:
+        """The classes to run of one data set; a class that cannot be used is skipped with its reason.
+
+        Raises:
+            InputError: the data set is not given, or nothing in it can be used.
+        """
+        root = self.real3d if layout == "real3d" else self.shapenet
+        if root is None:
+            raise InputError(f"--{layout}: not given; this table needs the folder of that data set")
+        if not root.is_dir():
+            raise InputError(f"{root}: no such folder; give the folder that holds the classes")
+        names = self.classes or tuple(sorted(p.name for p in root.iterdir() if (p / "train").is_dir()))
+        found = []
+        for name in names:
+            try:
+                found += [checked(item) for item in list_classes(root, layout, [name])]
+            except InputError as error:
+                self.skip(name, str(error))
+        if not found:
+            raise InputError(f"{root}: no class can be run ({'; '.join(self.skipped) or 'no <class>/train in it'})")
+        return found
+
+    def skip(self, what: str, reason: str) -> None:
+        """Note that something could not be run."""
+        self.skipped.setdefault(reason, []).append(what)
+
+    def results(self, units: Sequence[Unit]) -> list[tuple[Unit, dict[str, Any]]]:
+        """The figures of every unit that could be run, in the units' order.
+
+        Raises:
+            InputError: none could be run.
+        """
+        say = self.progress or (lambda share, words: None)
+        found: dict[int, dict[str, Any] | None] = {}  # by unit; None: skipped
+
+        def here(unit: Unit) -> dict[str, Any]:
+            return unit.run(lambda share, words: say((len(found) + share) / len(units), f"{unit} {words}"))
+
+        run = run_units(
+            units,
+            here if self.engine == "local" else _figures,
+            engine=self.engine,
+            address=self.address,
+            gpus=1.0 if self.device == "cuda" else 0.0,
+            progress=say,
+        )
+        for unit, result in run:
+            found[id(unit)] = None if isinstance(result, InputError) else result
+            if isinstance(result, InputError):
+                self.skip(str(unit), str(result))
+        done = [(unit, figures) for unit in units if (figures := found[id(unit)]) is not None]
+        if not done:
+            raise InputError(f"nothing could be run: {'; '.join(self.skipped)}")
+        return done
+
+
+def _figures(unit: Work) -> dict[str, Any]:
+    return unit.run()
+
+
+def checked(item: DatasetClass) -> DatasetClass:
+    """The class, if figures can be had of it.
+
+    Raises:
+        InputError: it has no good or no defective test scans, or a defective one has no label file; names class and file.
+    """
+    for good, word in ((True, "good"), (False, "defective")):
+        if not any(test.good == good for test in item.test):
+            raise InputError(f"class {item.name}: {_folder(item)}: no {word} test scans; expected some of both kinds")
+    for test in item.test:
+        if not test.good and test.truth is None:
+            raise InputError(f"class {item.name}: {test.path}: no label file {test.path.stem}.txt in GT or gt; add it")
+    return item
+
+
+def _folder(item: DatasetClass) -> Path:
+    return item.train[0].parent.parent / "test"
+
+
+def kept_figures(file: Path, config: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The figures in ``file``, or those of ``compute``, which are then kept there.
+
+    Raises:
+        InputError: ``file`` holds figures of another config.
+    """
+    if file.exists():
+        found = json.loads(file.read_text())
+        if found["config"] != config:
+            raise InputError(f"{file}: results of other settings; give another --out or delete the file")
+        return found["figures"]
+    figures = compute()
+    write_atomic(file, json.dumps({"config": config, "figures": figures}, indent=1))
+    return figures
