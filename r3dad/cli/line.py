@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -75,3 +75,55 @@ def watch(
         journal.close()
     counts = ", ".join(f"{n} {verdict}" for verdict, n in journal.counts.items()) or "none"
     console.print(f"{sum(journal.counts.values()) - before} scans inspected now; all results: {counts}", markup=False)
+
+
+@app.command()
+def serve(
+    models: Annotated[
+        list[Path], typer.Argument(help="Model files of `r3dad fit`; a file's stem is the model's name.")
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than this machine's own need a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8750,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that inspect; each holds every model.")] = 1,
+    threads: Threads = 1,
+    queue: Annotated[int, typer.Option(min=1, help="Scans that may wait; more are answered 503.")] = 32,
+    most_mib: Annotated[float, typer.Option(min=0.001, help="MiB of one upload.")] = 64,
+    most_points: Annotated[int, typer.Option(min=1, help="Points of one scan.")] = 2_000_000,
+    rate: Annotated[float, typer.Option(min=0.001, help="Requests a second and client; bursts of twice as many.")] = 50,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds of one inspection and of one upload.")] = 60,
+    keep: Annotated[int, typer.Option(min=1, help="Latest results that are kept, with their scans.")] = 200,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File whose first line is the clients' token; else the variable R3DAD_TOKEN.")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for uploads; the system's temporary one unless given.")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Take scans over HTTP, answer with inspections. Ctrl-C or SIGTERM ends it after the scans at hand."""
+    from r3dad.line.serve.settings import ServeConfig, named_models, read_token
+
+    try:
+        from r3dad.line.serve.app import serve as run
+    except ImportError:
+        raise InputError('serve needs FastAPI and uvicorn; run: pip install "r3dad[serve]"') from None
+    config = ServeConfig(
+        workers=workers,
+        threads=threads,
+        queue=queue,
+        most_bytes=int(most_mib * (1 << 20)),
+        most_points=most_points,
+        rate=rate,
+        timeout=timeout,
+        keep=keep,
+        token=read_token(token_file),
+    )
+
+    def started(url: str, about: dict[str, Any]) -> None:
+        log.print(
+            f"serving {', '.join(about)} at {url} ({'with' if config.token else 'without'} a token)", markup=False
+        )
+
+    run(named_models(models), config, host=host, port=port, work=work, device=device, started=started)
