@@ -273,3 +273,18 @@ def test_ray_gives_the_same_table(sets, tmp_path):
         return [{k: v for k, v in row.items() if k != "s/scan"} for row in made.rows]
 
     assert timeless(there) == timeless(here)
+
+
+def test_evaluate_takes_the_protocol(sets):
+    from r3dad.cli import app
+
+    arguments = ["evaluate", str(sets["real3d"]), "--out", str(sets["out"]), "--protocol", "paper-best-epoch"]
+    assert "add --method r3dad-paper" in str(CliRunner().invoke(app, arguments).exception)
+    arguments += ["--method", "r3dad-paper", "--every", "1", "--classes", "block0"]
+    for name, value in TINY.items():
+        arguments += ["--set", f"{name}={json.dumps(value)}"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.index("protocol last") < done.stdout.index("protocol paper-best-epoch")
+    (kept,) = (sets["out"] / "r3dad-paper-watched" / "seed0").glob("*.json")
+    assert len(json.loads(kept.read_text())["evaluations"]) == TINY["iterations"]

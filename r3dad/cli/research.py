@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from r3dad.cli.common import Device, Iterations, Recipe, Settings, app, print_figures, settings_of, working
+from r3dad.cli.common import Device, Iterations, Recipe, Settings, app, console, print_figures, settings_of, working
+from r3dad.cli.reproduce import Protocol
 from r3dad.errors import InputError
 
 
@@ -23,6 +24,8 @@ def evaluate(
     recipe: Recipe = "aligned",
     seed: Annotated[int, typer.Option(help="Of the repetition: 0, 1, ...")] = 0,
     iterations: Iterations = None,
+    protocol: Protocol = "last",
+    every: Annotated[int, typer.Option(help="Iterations between the evaluations of paper-best-epoch.")] = 1000,
     setting: Settings = [],  # noqa: B006
     device: Device = None,
 ) -> None:
@@ -36,16 +39,27 @@ def evaluate(
     if method and recipe != "aligned":
         raise InputError(f"--method {method} --recipe {recipe}: give one of the two")
 
+    from r3dad.reproduce.protocols import PAPER, PROTOCOLS, evaluate_both
+
+    method = method or named[recipe]
+    if protocol not in PROTOCOLS:
+        raise InputError(f"--protocol {protocol}: expected one of {', '.join(PROTOCOLS)}")
+    if protocol != "last" and method != PAPER:
+        raise InputError(f"--protocol {protocol}: of the paper's recipe alone; add --method {PAPER}")
     with working("evaluate") as progress:
-        results = run(
-            root,
-            out,
-            method=method or named[recipe],
-            seed=seed,
-            settings=settings_of(setting, iterations=iterations),
-            classes=classes.split(",") if classes else None,
-            layout=layout,
-            device=device,
-            progress=lambda name, share, words: progress(share, f"{name} {words}"),
-        )
-    print_figures(results)
+        what: dict[str, Any] = {
+            "seed": seed,
+            "settings": settings_of(setting, iterations=iterations),
+            "classes": classes.split(",") if classes else None,
+            "layout": layout,
+            "device": device,
+            "progress": lambda name, share, words: progress(share, f"{name} {words}"),
+        }
+        if protocol == "last":
+            results = {"": run(root, out, method=method, **what)}
+        else:
+            results = evaluate_both(root, out, every=every, **what)
+    for name, figures in results.items():
+        if name:
+            console.print(f"protocol {name}")
+        print_figures(figures)
