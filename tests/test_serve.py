@@ -185,6 +185,7 @@ def test_the_line_is_that_of_the_command(pool, tmp_path):
 
 def test_a_length_that_is_not_told_is_counted(tmp_path):
     """Chunks without Content-Length: the body ends where the limit is, whatever was promised."""
+
     def chunks():
         yield b'--x\r\nContent-Disposition: form-data; name="scan"; filename="a.npy"\r\n\r\n'
         for _ in range(64):
