@@ -204,13 +204,15 @@ def test_oracle_and_transfer_are_the_same_model_on_other_scans(sets):
 
 @pytest.fixture
 def damaged(sets, tmp_path):
-    """Four classes, three of them unusable, each in its own way."""
+    """Five classes, four of them unusable, each in its own way."""
     root = tmp_path / "damaged"
-    for i, name in enumerate(("fine0", "nogood0", "nolabels0", "short0")):
+    for i, name in enumerate(("fine0", "nogood0", "nolabels0", "notrain0", "short0")):
         write_class(root / name, "real3d", 100 * i)
     for file in (root / "nogood0" / "test").glob("*good*"):
         file.unlink()
     (root / "nolabels0" / "gt" / "nolabels0_dent1.txt").unlink()
+    for file in (root / "notrain0" / "train").iterdir():
+        file.unlink()
     short = root / "short0" / "gt" / "short0_dent2.txt"
     short.write_text("\n".join(short.read_text().splitlines()[:-7]) + "\n")
     return {**sets, "real3d": root}
@@ -221,7 +223,13 @@ def test_bad_classes_are_named_and_the_others_run_on(damaged, name):
     made = reproduce(name, Run(**damaged, methods=("r3dad-paper",)))
     assert made.rows
     reasons = "\n".join(made.remarks())
-    for words in ("class nogood0: ", "no good test scans", "class nolabels0: ", "no label file nolabels0_dent1.txt"):
+    for words in (
+        "class nogood0: ",
+        "no good test scans",
+        "class nolabels0: ",
+        "no label file nolabels0_dent1.txt",
+        "class notrain0: ",
+    ):
         assert words in reasons
     if name != "table6":  # it takes no labels of points
         assert "class short0: " in reasons and "short0_dent2.txt: expected 600 labels" in reasons
