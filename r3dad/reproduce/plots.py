@@ -19,8 +19,7 @@ def _figure(**arguments: Any) -> Any:
         from matplotlib.figure import Figure
     except ImportError:
         raise InputError("plots: matplotlib is not installed; pip install 'r3dad[plots]'") from None
-    figure = Figure(layout="constrained", dpi=140, **arguments)  # no pyplot: nothing global, no window
-    return figure
+    return Figure(layout="constrained", dpi=140, **arguments)  # no pyplot: nothing global, no window
 
 
 def _write(figure: Any, file: Path) -> Path:
@@ -33,36 +32,43 @@ def draw_costs(file: Path, rows: Sequence[dict[str, Any]]) -> Path:
     """Accuracy of every method against scans per second and against memory.
 
     Args:
-        rows: ``method``, ``O-AUROC``, ``FPS``, and in MB ``bank MB``, ``model MB``, ``peak MB`` (None: left out of that panel).
+        rows: of the table: ``method``, ``O-AUROC``, ``FPS``, and ``bank MB``, ``model MB``, ``peak MB``; what is None or 0 is left out of
+            its panel.
     """
     rows = [{**row, "kept MB": (row["bank MB"] or 0) + (row["model MB"] or 0)} for row in rows]
-    figure = _figure(figsize=(13, 5.2))
+    rows = sorted((row for row in rows if row["O-AUROC"] is not None), key=lambda row: -row["O-AUROC"])
+    figure = _figure(figsize=(14.5, 4.8))
+    from matplotlib import colormaps
+    from matplotlib.lines import Line2D
+
     panels = figure.subplots(1, 3, sharey=True)
     words = {
         "FPS": "scans per second (log)",
         "kept MB": "kept after fitting: memory bank + model, MB (log)",
         "peak MB": "peak memory of the process, MB (log)",
     }
-    colour = {row["method"]: f"C{i % 10}" for i, row in enumerate(rows)}
+    colours = [colormaps["tab20"](i) for i in range(20)]
     for panel, (column, label) in zip(panels, words.items()):
-        shown = [row for row in rows if row["O-AUROC"] is not None and (row.get(column) or 0) > 0]
-        for i, row in enumerate(sorted(shown, key=lambda row: row["O-AUROC"])):
-            x, y = row[column], row["O-AUROC"]
-            panel.scatter([x], [y], color=colour[row["method"]], s=46, zorder=3)
-            right = i % 2 == 0
-            panel.annotate(
-                row["method"],
-                (x, y),
-                xytext=(6 if right else -6, 4),
-                textcoords="offset points",
-                ha="left" if right else "right",
-                fontsize=7.5,
-            )
+        for i, row in enumerate(rows):
+            if row.get(column):  # nothing kept, or not known: no place on a log axis
+                place = (row[column], row["O-AUROC"])
+                # Numbers stay readable where points crowd; the last drawn, the best, lies on top.
+                panel.scatter(
+                    *place, color=colours[i % 20], s=190, zorder=3 + len(rows) - i, edgecolors="k", linewidths=0.5
+                )
+                panel.annotate(str(i + 1), place, ha="center", va="center", fontsize=7.5, zorder=3.5 + len(rows) - i)
         panel.set_xscale("log")
-        panel.margins(x=0.25, y=0.08)
+        panel.margins(x=0.12, y=0.1)
         panel.set_xlabel(label)
         panel.axhline(0.5, color="0.6", lw=0.8, ls=":")
         panel.grid(alpha=0.25)
+    handles = [
+        Line2D(
+            [], [], marker="o", ls="", ms=9, mec="k", mew=0.5, color=colours[i % 20], label=f"{i + 1}  {row['method']}"
+        )
+        for i, row in enumerate(rows)
+    ]
+    figure.legend(handles=handles, loc="outside right center", fontsize=8.5, frameon=False)
     panels[0].set_ylabel("O-AUROC, mean over classes")
     return _write(figure, file)
 
