@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from r3dad.engine import run_units
+from r3dad.engine import cluster, run_units
 from r3dad.errors import InputError
 
 
@@ -64,8 +64,10 @@ class DiesOnce:
         self.folder, self.victim = folder, victim
 
     def __call__(self, n: int) -> int:
+        import ray
+
         with (self.folder / str(n)).open("a") as runs:
-            runs.write(f"{os.getpid()}\n")
+            runs.write(f"{ray.get_runtime_context().get_node_id()}\n")
         if n == self.victim and len((self.folder / str(n)).read_text().splitlines()) == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.05)
@@ -74,29 +76,25 @@ class DiesOnce:
 
 @pytest.fixture(scope="module")
 def two_nodes():
-    ray = pytest.importorskip("ray", reason="Ray is not installed (extra r3dad[ray])")
+    """Address of a cluster of two nodes with a CPU each."""
+    pytest.importorskip("ray", reason="Ray is not installed (extra r3dad[ray])")
     from ray.cluster_utils import Cluster
 
-    here = Path(__file__).resolve().parent
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     nodes.add_node(num_cpus=1)
-    # The workers import this file by name, as they would an installed package.
-    ray.init(
-        address=nodes.address, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": f"{here}:{here.parent}"}}
-    )
-    yield ray
-    ray.shutdown()
+    yield nodes.address
     nodes.shutdown()
 
 
 @pytest.mark.slow
 def test_ray_gives_what_local_gives_and_runs_a_lost_unit_again(two_nodes, tmp_path):
-    assert sum(node["Alive"] for node in two_nodes.nodes()) == 2
-    run = list(run_units(range(12), DiesOnce(tmp_path, 7), engine="ray"))
+    with cluster(two_nodes) as ray:
+        assert sum(node["Alive"] for node in ray.nodes()) == 2
+    run = list(run_units(range(12), DiesOnce(tmp_path, 7), engine="ray", address=two_nodes))
     assert plain(run) == plain(run_units(range(12), square))
-    runs = {n: len((tmp_path / str(n)).read_text().splitlines()) for n in range(12)}
-    assert runs[7] == 2
-    assert {n for n, times in runs.items() if times > 1} <= {7}
+    runs = {n: (tmp_path / str(n)).read_text().split() for n in range(12)}
+    assert {n: len(nodes) for n, nodes in runs.items()} == {n: 1 + (n == 7) for n in range(12)}
+    assert len({node for nodes in runs.values() for node in nodes}) == 2
 
 
 class Dies:
@@ -108,7 +106,7 @@ class Dies:
 
 @pytest.mark.slow
 def test_a_unit_that_kills_every_worker_is_reported_and_the_others_run_on(two_nodes):
-    run = plain(run_units([0, 1, 2], Dies(), engine="ray", retries=1))
+    run = plain(run_units([0, 1, 2], Dies(), engine="ray", address=two_nodes, retries=1))
     assert run[0] == 0 and run[2] == 2
     assert "its worker died 2 times" in run[1]
 
@@ -116,8 +114,6 @@ def test_a_unit_that_kills_every_worker_is_reported_and_the_others_run_on(two_no
 @pytest.mark.slow
 def test_ray_started_for_one_run_is_ended_after_it():
     ray = pytest.importorskip("ray", reason="Ray is not installed (extra r3dad[ray])")
-    if ray.is_initialized():
-        ray.shutdown()
     assert plain(run_units([1, 2], lambda n: n + 1, engine="ray")) == {1: 2, 2: 3}
     assert not ray.is_initialized()
     with pytest.raises(InputError, match="no Ray cluster answers"):
