@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from r3dad.cli.common import Device, app, console, log
+from r3dad.cli.common import Device, app, console, log, working
 from r3dad.errors import InputError
 
 Tolerance = Annotated[
@@ -127,3 +127,58 @@ def serve(
         )
 
     run(named_models(models), config, host=host, port=port, work=work, device=device, started=started)
+
+
+@app.command()
+def repeatability(
+    model: Model,
+    scans: Annotated[list[Path], typer.Argument(help="Scans of one and the same part, in the order they were taken.")],
+    out: Annotated[Path, typer.Option(help="Folder for repeatability.html, .json and .csv.")],
+    tolerance: Tolerance = None,
+    reference: Annotated[
+        float | None, typer.Option(help="True deviation in mm at the places --at, for bias and Cgk.")
+    ] = None,
+    at: Annotated[
+        list[str],
+        typer.Option("--at", help="A place x,y,z in the part's frame (mm) to study; may be given repeatedly."),
+    ] = [],  # noqa: B006 - typer reads the default, nobody changes it
+    device: Device = None,
+) -> None:
+    """How far score, deviations and verdicts spread over scans of one part: a Type-1 gauge study (Cg, Cgk) as a page."""
+    from r3dad.detector import Detector
+    from r3dad.inspection import Tolerance as Limits
+    from r3dad.line.repeatability import repeatability as study
+    from r3dad.line.repeatability import write
+    from r3dad.scans import find_scans
+
+    limits = Limits.parse(tolerance).limits if tolerance else None
+    if reference is not None and not at:
+        raise InputError("--reference: expected a place that it holds for; add --at x,y,z")
+    places = [_place(text) for text in at]
+    files = find_scans(scans)
+    with working("repeatability") as progress:
+        result = study(
+            Detector.load(model, device=device),
+            files,
+            model=model.stem,
+            tolerance=limits[1] - limits[0] if limits else None,
+            reference=reference,
+            at=places,
+            progress=progress,
+        )
+    page = write(out, result)
+    for s in result.studies:
+        said = [f"mean {s.mean:.4g}", f"s {s.s:.3g}"]
+        said += [f"{name} {value:.2f}" for name, value in (("Cg", s.cg), ("Cgk", s.cgk)) if value is not None]
+        console.print(f"{s.name}: {', '.join(said)}", markup=False, highlight=False)
+    console.print(
+        f"verdicts: {', '.join(f'{n} {v}' for v, n in result.verdicts.most_common())}. Page: {page}", markup=False
+    )
+
+
+def _place(text: str) -> tuple[float, float, float]:
+    try:
+        x, y, z = map(float, text.split(","))
+    except ValueError:
+        raise InputError(f"--at {text}: expected a place x,y,z in mm") from None
+    return x, y, z
