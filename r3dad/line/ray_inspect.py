@@ -1,0 +1,97 @@
+"""Scans of a list inspected here or on a Ray cluster: the same function, the same inspections in the same order."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from r3dad.detector import Detector
+from r3dad.engine import Progress, run_units
+from r3dad.errors import InputError
+from r3dad.inspection import Inspection, Tolerance
+from r3dad.line.one import inspect_file
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A file and its place in the list, in which it may stand twice."""
+
+    number: int
+    path: Path
+
+    def __str__(self) -> str:
+        return self.path.name
+
+
+@dataclass(frozen=True)
+class InspectFile:
+    """Inspects a file wherever it is called: it brings its model with it, so that a node needs the scans alone.
+
+    model: the bytes of the model file, uint8; mark: of these bytes, by which a process knows that it has loaded them.
+    """
+
+    mark: str
+    device: str | None
+    model: np.ndarray = field(compare=False)
+    tolerance: Tolerance | None = field(compare=False)
+
+    @classmethod
+    def of(cls, model: Path, device: str | None, tolerance: Tolerance | None) -> InspectFile:
+        """Raises InputError: the model cannot be read."""
+        Detector.load(model, device=device)
+        data = model.read_bytes()
+        return cls(hashlib.sha256(data).hexdigest(), device, np.frombuffer(data, np.uint8), tolerance)
+
+    def __call__(self, file: Numbered) -> Inspection:
+        """Raises InputError: the file is no scan, or is not there on this node."""
+        return inspect_file(_detector(self), file.path, tolerance=self.tolerance)
+
+
+@functools.lru_cache(maxsize=1)
+def _detector(work: InspectFile) -> Detector:
+    """The model of this process: units come one by one, and loading it takes longer than inspecting one."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        path.write_bytes(work.model.tobytes())
+        return Detector.load(path, device=work.device)
+
+
+def inspect_files(
+    model: Path,
+    files: Sequence[Path],
+    *,
+    engine: str = "local",
+    address: str | None = None,
+    tolerance: Tolerance | None = None,
+    device: str | None = None,
+    gpus: float = 0.0,
+    progress: Progress | None = None,
+) -> Iterator[Inspection]:
+    """Inspections of scan files, in the order of the files, as soon as they and those before them are there.
+
+    A file that cannot be read or used is ``UNREADABLE`` with the reason in its note. On Ray (`r3dad.engine.run_units`) the files must lie
+    under the same paths on every node (a network folder); the model travels. A scan whose worker is lost is inspected again elsewhere;
+    what comes after it waits in memory meanwhile. gpus: of every scan there (0.5: two share one).
+
+    Raises:
+        InputError: the model cannot be read, an unknown engine, no Ray, or no cluster at ``address``.
+    """
+    paths = [file.absolute() for file in files]  # a worker has another working folder
+    work = InspectFile.of(model, device, tolerance)
+    early: dict[int, Inspection] = {}
+    turn = 0
+    for unit, result in run_units(
+        [Numbered(i, path) for i, path in enumerate(paths)], work, engine=engine, address=address, progress=progress
+    ):
+        if isinstance(result, InputError):
+            result = Inspection.unreadable(unit.path.stem, str(result), source=unit.path)
+        early[unit.number] = result
+        while turn in early:
+            yield early.pop(turn)
+            turn += 1
