@@ -86,9 +86,8 @@ def inspect_files(
     work = InspectFile.of(model, device, tolerance)
     early: dict[int, Inspection] = {}
     turn = 0
-    for unit, result in run_units(
-        [Numbered(i, path) for i, path in enumerate(paths)], work, engine=engine, address=address, progress=progress
-    ):
+    units = [Numbered(i, path) for i, path in enumerate(paths)]
+    for unit, result in run_units(units, work, engine=engine, address=address, gpus=gpus, progress=progress):
         if isinstance(result, InputError):
             result = Inspection.unreadable(unit.path.stem, str(result), source=unit.path)
         early[unit.number] = result
