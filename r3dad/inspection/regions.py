@@ -10,10 +10,12 @@ from r3dad.features import gaps
 from r3dad.scorer import top
 from r3dad.surface import Neighbours, Surface
 
-GROW = 0.0
-"""Logit down to which a region grows from its hottest points: as likely defective as not."""
-HOP = 2.5
+GROW = -1.0
+"""Logit down to which a region grows from its hottest points (a chance of a quarter)."""
+HOP = 4.0
 """Points of a region are at most so many spacings apart."""
+SURE = 10.0
+"""Logit that a region of missing surface counts as."""
 LEAST = 5
 """Points of a region, at least."""
 
@@ -38,21 +40,13 @@ class Found:
 
     regions: list[Region]
     calm: np.ndarray
-    lacking: np.ndarray  #: bool [S]
+    outside: np.ndarray  #: bool [N], beyond limits that a person gave
     spacing: float
 
 
 def area_of(surface: Surface) -> np.ndarray:
     """Area that each surface point stands for ``[S]``: a disc with 16 neighbours in it and the last one on its rim."""
     return np.pi * surface.reach**2 / 16.5
-
-
-def _parts(count: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """Connected components ``[count]`` of a graph with edges i - j."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    return connected_components(coo_matrix((np.ones(len(i), bool), (i, j)), shape=(count, count)), directed=False)[1]
 
 
 def find_regions(
@@ -72,42 +66,79 @@ def find_regions(
         point_bar: a region's five highest logits lie above it on average. gap_bar: log of the gap over the typical gap.
     """
     distance, j = Neighbours(points)(points, 9)
-    spacing = float(np.median(distance[:, 8])) / 1.6  # the eighth neighbour of an even sample lies 1.6 spacings away
+    local = np.maximum(np.median(distance[:, 8][j], axis=1), 1e-9)
+    spacing = float(np.median(local)) / 1.6  # the eighth neighbour of an even sample lies 1.6 spacings away
     calm = signed[j].mean(1)
     outside = (calm < limits[:, 0]) | (calm > limits[:, 1])
-    member = (logits > min(GROW, point_bar)) | outside
-    # Surface that is lacking: wide gaps first, then all of the opening around them.
+    member = np.flatnonzero((logits > min(GROW, point_bar)) | outside)
     far, owner = Neighbours(points)(surface.points)
-    empty, expected = gaps(surface, points, np.maximum(distance[:, 8], 1e-9))
-    wide = empty[surface.near].mean(1)
-    typical = float(np.quantile(wide[expected], 0.95)) if expected.any() else 1.0
-    lacking = (np.log((0.1 + wide) / (0.1 + typical)) > gap_bar) & expected
-    # One graph: points of the scan, then points of the surface.
-    count = len(points)
-    a, b = np.repeat(np.arange(count), 8), j[:, 1:].ravel()
-    near_by = (distance[:, 1:].ravel() < HOP * 1.6 * spacing) & member[a] & member[b]
-    s, t = np.repeat(np.arange(len(surface.points)), 16), surface.near[:, 1:].ravel()
-    both = lacking[s] & lacking[t]
-    rim = np.flatnonzero(lacking & member[owner])
-    i = np.concatenate([a[near_by], count + s[both], count + rim])
-    k = np.concatenate([b[near_by], count + t[both], owner[rim]])
-    part = _parts(count + len(surface.points), i, k)
+    lacking, sure = _lacking(surface, points, signed, local, far, owner, gap_bar)
+    gone = np.flatnonzero(lacking)
+    part = _joined(np.concatenate([points[member], surface.points[gone]]), HOP * spacing)
     found = []
-    cold = np.ones(count, bool)
-    active = np.concatenate([member, lacking])
-    for label in np.unique(part[active]):
-        inside = np.flatnonzero((part == label) & active)
-        own, gone = inside[inside < count], inside[inside >= count] - count
+    for label in range(part.max() + 1 if len(part) else 0):
+        inside = np.flatnonzero(part == label)
+        own, open_ = member[inside[inside < len(member)]], gone[inside[inside >= len(member)] - len(member)]
         peak = top(logits[own], 0.0) if len(own) >= LEAST else -np.inf
-        beyond = outside[own].sum() >= LEAST
-        if not (peak > point_bar or beyond or len(gone) >= LEAST):
+        hollow = int(sure[open_].sum()) >= LEAST
+        if not hollow:  # a gap as good scans have them
+            open_ = open_[:0]
+        if not (peak > point_bar or hollow or outside[own].sum() >= LEAST):
             continue
-        cold[own] = False
-        mine = np.zeros(count, bool)
-        mine[own] = True
         held = np.zeros(len(surface.points), bool)
-        held[gone] = True
+        held[open_] = True
+        mine = np.zeros(len(points), bool)
+        mine[own] = True
         at = np.flatnonzero((mine[owner] & (far < HOP * spacing)) | held)
-        found.append(Region(own, gone, at, np.where(held[at], -1, owner[at]), max(peak, 10.0 if len(gone) else peak)))
+        found.append(Region(own, open_, at, np.where(held[at], -1, owner[at]), max(peak, SURE) if hollow else peak))
     found.sort(key=lambda r: -r.peak)
-    return Found(found, calm, lacking, spacing)
+    return Found(found, calm, outside, spacing)
+
+
+def _lacking(
+    surface: Surface,
+    points: np.ndarray,
+    signed: np.ndarray,
+    local: np.ndarray,
+    far: np.ndarray,
+    owner: np.ndarray,
+    gap_bar: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Surface that the scan should show and does not, up to the rim of the opening, and where that is sure: bool [S] both."""
+    empty, expected = gaps(surface, points, local)
+    if not expected.any():
+        return np.zeros(len(empty), bool), np.zeros(len(empty), bool)
+    wide = empty[surface.near].mean(1)
+    typical = float(np.quantile(wide[expected], 0.95))
+    sure = (np.log((0.1 + wide) / (0.1 + typical)) > gap_bar) & expected
+    inner = np.flatnonzero(((empty > typical) & expected) | sure)
+    inner = inner[~_covered(surface, inner, points, signed, typical * local[owner[inner]])]
+    part = _joined(surface.points[inner], 2 * surface.spacing)
+    inner = inner[np.bincount(part, sure[inner])[part] >= LEAST] if len(inner) else inner
+    if not len(inner):
+        return np.zeros(len(empty), bool), sure
+    # Surface closer to the rim than a typical gap looks covered: the opening reaches that much further.
+    reach = typical * local[owner] - 0.5 * float(np.median(far))
+    return Neighbours(surface.points[inner])(surface.points)[0] < reach, sure
+
+
+def _covered(surface: Surface, at: np.ndarray, points: np.ndarray, signed: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Which surface points ``at`` have points of the scan above or below them: moved, not missing."""
+    if not len(at):
+        return np.zeros(0, bool)
+    v = points[(j := Neighbours(points)(surface.points[at], 8)[1])] - surface.points[at, None]
+    along = np.einsum("nki,ni->nk", v, surface.normals[at])
+    aside = np.sqrt(np.maximum((v * v).sum(2) - along * along, 0))
+    moved = np.abs(signed[j]) > 0.5 * np.abs(along)  # not the other side of a thin wall, which is in its place
+    return np.asarray(((aside < reach[:, None]) & moved).any(1))
+
+
+def _joined(points: np.ndarray, hop: float) -> np.ndarray:
+    """Connected component ``[n]`` of each point, where points closer than ``hop`` are connected."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    i, j = cKDTree(points).query_pairs(hop, output_type="ndarray").T if len(points) else np.zeros((2, 0), int)
+    graph = coo_matrix((np.ones(len(i), bool), (i, j)), shape=(len(points), len(points)))
+    return connected_components(graph, directed=False)[1]
