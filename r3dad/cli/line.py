@@ -29,7 +29,9 @@ def watch(
     ] = None,
     settle: Annotated[float, typer.Option(min=0.1, help="Seconds without change after which a file is whole.")] = 1.0,
     pages: Annotated[str, typer.Option(help="A page with a 3D view for: bad (every part not OK), all, none.")] = "bad",
-    once: Annotated[bool, typer.Option("--once", help="Inspect what is there, then end.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Inspect what is there, then end: exit code 0 if all are OK, else 1.")
+    ] = False,
     threads: Threads = 1,
     device: Device = None,
 ) -> None:
@@ -65,16 +67,21 @@ def watch(
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.ask())
-    before = sum(journal.counts.values())
+    before = journal.counts.copy()
     log.print(
-        f"watching {inbox}; {before} results are there. Page: {out / 'index.html'}", markup=False, highlight=False
+        f"watching {inbox}; {before.total()} results are there. Page: {out / 'index.html'}",
+        markup=False,
+        highlight=False,
     )
     try:
         watcher.run(stop, once=once)
     finally:
         journal.close()
-    counts = ", ".join(f"{n} {verdict}" for verdict, n in journal.counts.items()) or "none"
-    console.print(f"{sum(journal.counts.values()) - before} scans inspected now; all results: {counts}", markup=False)
+    fresh = journal.counts - before
+    said = ", ".join(f"{n} {verdict}" for verdict, n in fresh.most_common()) or "none"
+    console.print(f"{fresh.total()} scans inspected: {said}; {journal.counts.total()} results in all", markup=False)
+    if once and fresh.total() > fresh["OK"]:
+        raise typer.Exit(1)
 
 
 @app.command()

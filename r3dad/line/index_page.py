@@ -29,7 +29,7 @@ td.file{overflow-wrap:anywhere}
 .badge{color:#fff;border-radius:.3rem;padding:.1rem .5rem;white-space:nowrap}
 small{opacity:.75;display:block}
 #old{background:#c0392b;color:#fff;padding:.5rem .8rem;border-radius:.4rem}
-@media(max-width:40rem){.wide{display:none}body{padding:.5rem}}
+@media(max-width:40rem){.wide{display:none}body{padding:.5rem}.badge{white-space:normal;display:inline-block}}
 """
 _SCRIPT = """
 const old=document.getElementById('old'),made=Number(old.dataset.made);
@@ -53,7 +53,7 @@ def index_page(rows: Iterable[Mapping[str, Any]], counts: Mapping[str, int], *, 
 <p id="old" data-made="{time.time():.0f}" data-quiet="{QUIET}" hidden></p>
 <ul>{chips}</ul>
 <table><thead><tr><th>Time</th><th>Scan</th><th>Verdict</th>
-<th class="n">Score / threshold</th><th class="wide">Worst defect</th></tr></thead>
+<th class="n wide">Score / threshold</th><th class="wide">Worst defect</th></tr></thead>
 <tbody>
 {body}
 </tbody></table><script>{_SCRIPT}</script></body></html>
@@ -64,7 +64,8 @@ def _table_row(row: Mapping[str, Any]) -> str:
     name = html.escape(row["file"])
     if row["page"]:
         name = f'<a href="{quote(row["page"])}">{name}</a>'
-    note = f"<small>{html.escape(row['note'])}</small>" if row["note"] else ""
+    reason = row["note"].rpartition(f"{row['file']}: ")[2]  # the file stands above it
+    note = f"<small>{html.escape(reason)}</small>" if reason else ""
     score = "" if row["score"] is None else f"{row['score']:.3g}"
     if score and row["threshold"] is not None:
         score += f" / {row['threshold']:.3g}"
@@ -77,5 +78,5 @@ def _table_row(row: Mapping[str, Any]) -> str:
     return (
         f'<tr><td title="{when:%Y-%m-%d}">{when:%H:%M:%S}</td><td class="file">{name}{note}</td>'
         f'<td><span class="badge" style="background:{COLOURS[row["verdict"]]}">{row["verdict"]}</span></td>'
-        f'<td class="n">{score}</td><td class="wide">{html.escape(worst)}</td></tr>'
+        f'<td class="n wide">{score}</td><td class="wide">{html.escape(worst)}</td></tr>'
     )
