@@ -14,11 +14,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHS = ("80", "90a")
+WIDTHS = (128, 256, 512, 256, 128)  # of the paper's decoder
 COLUMNS = ("source", "kernel", "arch", "registers", "spill_stores", "spill_loads", "stack", "shared")
 
 
+def reverse_bytes(tile: int) -> int:
+    """Shared memory that ``reverse_tile`` asks for at launch, for the paper's widths: the weights' ring, two buffers, the points."""
+    buffers = 2 * tile * (max(WIDTHS[0:-1:2]) + max(WIDTHS[1:-1:2]))
+    return 32_768 + buffers + 12 * tile
+
+
 def resources(source: Path, arch: str) -> list[dict]:
-    """One row per kernel of a source on one architecture; spills and stack in bytes a thread, static shared memory a block."""
+    """One row per kernel of a source on one architecture; spills and stack in bytes a thread, shared memory a block."""
     flags = ["-std=c++17", "-O3", f"-I{ROOT / 'csrc'}", f"-gencode=arch=compute_{arch},code=sm_{arch}", "-Xptxas=-v"]
     command = ["nvcc", *flags, "-cubin", "-o", "/dev/null", str(source)]
     report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
@@ -30,10 +37,13 @@ def resources(source: Path, arch: str) -> list[dict]:
         shared = re.search(r"(\d+) bytes smem", block)
         assert name is not None and frame is not None and used is not None, report
         stack, stores, loads = map(int, frame.groups())
-        kernel = re.search(r"(\w+)(?:<[^(]*>)?\(", subprocess.run(["c++filt", name[1]], capture_output=True, text=True).stdout)
-        assert kernel is not None, name[1]
-        static = int(shared[1]) if shared else 0
-        values = (source.name, kernel[1], f"sm_{arch}", int(used[1]), stores, loads, stack, static)
+        demangled = subprocess.run(["c++filt", name[1]], capture_output=True, text=True).stdout
+        kernel = re.search(r"(\w+(?:<[^()]*>)?)\(", demangled)
+        assert kernel is not None, demangled
+        bytes_shared = int(shared[1]) if shared else 0
+        if tiles := re.fullmatch(r"reverse_tile<(\d+)>", kernel[1]):
+            bytes_shared += reverse_bytes(16 * int(tiles[1]))
+        values = (source.name, kernel[1], f"sm_{arch}", int(used[1]), stores, loads, stack, bytes_shared)
         rows.append(dict(zip(COLUMNS, values)))
     return rows
 

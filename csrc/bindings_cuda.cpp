@@ -1,11 +1,14 @@
 // r3dad._cuda: device addresses, sizes and the stream in, nothing of torch. Imports without GPU and driver.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "cuda/ops.h"
+#include "cuda/reverse.h"
 
 namespace py = pybind11;
 using namespace r3dad::cuda;
@@ -83,4 +86,26 @@ PYBIND11_MODULE(_cuda, m) {
                              at<float>(defective), at<bool>(mask), stream(on)));
       },
       "good, seeds, batch, points, moved, scale, gaussian, kind (below 0: drawn), defective, mask, CUDA stream");
+  m.def(
+      "gate_rows",
+      [](Address column, Address bias, Address gate_time, Address gate_shape, Address shift_time, Address shift_shape, int64_t steps,
+         int clouds, int total, int width, Address gates, Address on) {
+        check(gate_rows(at<const int32_t>(column), at<const float>(bias), at<const float>(gate_time), at<const float>(gate_shape),
+                        at<const float>(shift_time), at<const float>(shift_shape), steps, clouds, total, width, at<float2>(gates),
+                        stream(on)));
+      },
+      "column [width], bias, gate_time, gate_shape, shift_time, shift_shape, steps, clouds, total, width, gates [steps, clouds, width, 2], "
+      "CUDA stream");
+  m.def(
+      "reverse_steps",
+      [](Address start, Address share, Address seeds, Address first, Address last, Address weights, Address gates, Address coefficients,
+         Address out, int points, int clouds, int steps, const std::vector<int>& widths, float slope, int tile, Address on) {
+        check(reverse_steps(reverse_of(at<const float>(start), at<const float>(share), at<const int64_t>(seeds), at<const float>(first),
+                                       at<const float>(last), at<const uint4>(weights), at<const float2>(gates),
+                                       at<const float>(coefficients), at<float>(out), points, clouds, steps,
+                                       static_cast<int>(widths.size()) - 1, widths.data(), slope),
+                            tile, stream(on)));
+      },
+      "start, share or 0, seeds, first, last, packed weights, gates, coefficients, out, points, clouds, steps, padded widths, slope, tile "
+      "or 0, CUDA stream");
 }

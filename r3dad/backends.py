@@ -29,6 +29,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "reverse_diffusion": {
         "triton": "r3dad.kernels.reverse_diffusion_triton:reverse_diffusion",
+        "cuda": "r3dad.kernels.reverse_diffusion_cuda:reverse_diffusion",
         "cpu": "r3dad.kernels.compiled:reverse_diffusion",
         "torch": "r3dad.ops.reverse_diffusion:reverse_diffusion_definition",
     },

@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 STATIC_SHARED = 49_152  # bytes a block may have without asking
+# What the tiles of the reverse process may ask for; 128 points are for Hopper, 32 for the smallest GPUs from compute capability 8.0 on.
+ASKED = {"reverse_tile<2>": 101_376, "reverse_tile<4>": 166_912, "reverse_tile<8>": 232_448}
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
@@ -24,4 +26,5 @@ def test_kernels_fit():
     assert {(r["source"], r["arch"]) for r in rows} == {(s, a) for s in sources for a in ("sm_80", "sm_90a")}
     for row in rows:
         assert row["spill_stores"] == row["spill_loads"] == 0, row
-        assert row["shared"] <= STATIC_SHARED and row["registers"] <= 255, row
+        assert row["shared"] <= ASKED.get(row["kernel"], STATIC_SHARED) and row["registers"] <= 255, row
+    assert {row["kernel"] for row in rows} >= set(ASKED)

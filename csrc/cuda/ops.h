@@ -26,4 +26,12 @@ cudaError_t cluster_distance(const float* points, const float* reconstruction, i
 cudaError_t displace_patch(const float* good, const int64_t* seeds, int64_t batch, int64_t points, int moved, float scale, bool gaussian,
                            int kind, float* defective, bool* mask, cudaStream_t on);
 
+// gates [steps, clouds, width]: gate, and bias * gate + shift, of padded columns; column [width] says which of `total` each is, or -1.
+cudaError_t gate_rows(const int32_t* column, const float* bias, const float* gate_time, const float* gate_shape, const float* shift_time,
+                      const float* shift_shape, int64_t steps, int clouds, int total, int width, float2* gates, cudaStream_t on);
+
+// All steps of all layers (csrc/cuda/reverse.cuh); tiles of 32, 64 or 128 points, 0: chosen. Widths: multiples of 128 up to 512.
+struct Reverse;
+cudaError_t reverse_steps(const Reverse& r, int tile, cudaStream_t on);
+
 }  // namespace r3dad::cuda

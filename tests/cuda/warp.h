@@ -18,6 +18,7 @@
 
 #define __global__
 #define __device__
+#define __host__
 #define __shared__ static
 #define __launch_bounds__(...)
 
@@ -45,7 +46,7 @@ inline std::function<void()> body;
 inline int released;               // barriers of the block that all have passed
 inline unsigned long long events;  // arrivals of any kind
 inline bool reversed;              // the last warp first
-inline std::vector<unsigned char> memory;
+alignas(128) inline unsigned char memory[1 << 18];
 
 inline Lane& me() { return (*lanes)[threadIdx.x]; }
 
@@ -81,23 +82,26 @@ inline void with_all(const T* value, Use use) {
   meet(0);
 }
 
-inline void launch(unsigned blocks, unsigned threads, std::function<void()> kernel, std::size_t shared = 0) {
+// Apart, since it returns twice to where its registers were saved.
+__attribute__((noinline)) inline void prepare(Lane& lane) {
+  lane.stack.reset(new char[1 << 16]);
+  lane.copies.emplace_back();
+  getcontext(&lane.context);
+  lane.context.uc_stack.ss_sp = lane.stack.get();
+  lane.context.uc_stack.ss_size = 1 << 16;
+  lane.context.uc_link = &scheduler;
+  makecontext(&lane.context, enter, 0);
+}
+
+inline void launch(unsigned blocks, unsigned threads, std::function<void()> kernel) {
   body = std::move(kernel);
   blockDim.x = threads;
   for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
     std::vector<Lane> all(threads);
-    memory.assign(shared, 0xFF);  // NaN
+    std::memset(memory, 0xFF, sizeof memory);  // NaN
     lanes = &all;
     released = 0;
-    for (Lane& lane : all) {
-      lane.stack.reset(new char[1 << 16]);
-      lane.copies.emplace_back();
-      getcontext(&lane.context);
-      lane.context.uc_stack.ss_sp = lane.stack.get();
-      lane.context.uc_stack.ss_size = 1 << 16;
-      lane.context.uc_link = &scheduler;
-      makecontext(&lane.context, enter, 0);
-    }
+    for (Lane& lane : all) prepare(lane);
     for (bool busy = true; busy; ++released) {
       busy = false;
       for (unsigned turn = 0; turn < threads / 32; ++turn) {

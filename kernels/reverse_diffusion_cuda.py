@@ -1,0 +1,134 @@
+"""The whole reverse process in one kernel of ``r3dad._cuda`` (csrc/cuda/reverse.cuh): weights packed, gates tabulated, then all steps."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from r3dad import _cuda
+
+_WARPS, _PANEL, _WIDEST, _BETWEEN = 8, 128, 512, 8
+_TABLE_BYTES = 32 << 20  # gate tables and condition shares held at a time; clouds beyond it follow in further launches
+
+
+def padded(width: int) -> int:
+    """The width that a layer has in the kernel."""
+    return -(-width // _PANEL) * _PANEL
+
+
+@functools.lru_cache(maxsize=64)
+def columns(widths: tuple[int, ...], device: torch.device) -> Tensor:
+    """Where each padded column of a row of gates stands among all layers' columns; -1 for the added ones."""
+    parts, first = [], 0
+    for layer, width in enumerate(widths):
+        size = 4 if layer == len(widths) - 1 else padded(width)
+        parts += [*range(first, first + width), *[-1] * (size - width)]
+        first += width
+    return torch.tensor(parts, dtype=torch.int32, device=device)
+
+
+def pack(weights: Sequence[Tensor]) -> Tensor:
+    """The layers between, each [M, K] of padded sizes -> [8, items * 512] bfloat16: per warp, what it uses in the order of use.
+
+    Warp w takes 8 C columns of every 64 C (C = 4 where M allows it, else 2). A piece of 512 numbers holds, for 16 * 4 / C inputs, the
+    fragments of ``mma.m16n8k16``: half, lane (column % 8, input % 8 / 2), two fragments, then inputs (high, low bit) of each.
+    """
+    streams = []
+    for weight in weights:
+        m, k = weight.shape
+        c = 4 if m % (2 * _PANEL) == 0 else 2
+        # [chunk, warp, fragment, column % 8, input / 16, input / 8 % 2, input % 8 / 2, input % 2]
+        parts = weight.to(torch.bfloat16).view(m // (64 * c), _WARPS, c, 8, k // 16, 2, 4, 2)
+        if c == 4:  # a piece's halves are pairs of fragments
+            parts = parts.unflatten(2, (2, 2)).permute(1, 0, 5, 2, 4, 7, 3, 6, 8)
+        else:  # its halves are inputs
+            parts = parts.permute(1, 0, 4, 3, 6, 2, 5, 7)
+        streams.append(parts.reshape(_WARPS, -1))
+    return torch.cat(streams, 1).contiguous()
+
+
+def first_and_last(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The coordinates' share of the first layer [3, D] and the last layer [3, D], padded."""
+    sizes = [padded(w.shape[0]) for w in weights[:-1]]
+    first = pad(weights[0][:, :3], (0, 0, 0, sizes[0] - weights[0].shape[0])).T.contiguous()
+    return first, pad(weights[-1], (0, sizes[-1] - weights[-1].shape[1])).contiguous()
+
+
+def between(weights: Sequence[Tensor]) -> list[Tensor]:
+    """The layers between the first and the last, padded."""
+    return [pad(w, (0, padded(w.shape[1]) - w.shape[1], 0, padded(w.shape[0]) - w.shape[0])) for w in weights[1:-1]]
+
+
+def reverse_diffusion(
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    gate_time: Tensor,
+    gate_shape: Tensor,
+    shift_time: Tensor,
+    shift_shape: Tensor,
+    coefficients: Tensor,
+    start: Tensor,
+    seeds: Tensor,
+    condition: Tensor | None,
+    negative_slope: float,
+    precision: str,
+    tile: int = 0,
+) -> Tensor:
+    """As ``reverse_diffusion_definition`` in bfloat16; ``tile`` is the points of a block (32, 64, 128), 0 lets the kernel choose. No
+    argument is read on the host, so nothing waits for the device."""
+    batch, points, _ = start.shape
+    out = torch.empty(start.shape, dtype=start.dtype, device=start.device)
+    if start.numel() == 0:
+        return out
+    widths = tuple(w.shape[0] for w in weights)
+    sizes = [padded(w) for w in widths[:-1]]
+    packed, (first, last) = pack(between(weights)), first_and_last(weights)
+    column, bias = columns(widths, start.device), torch.cat(list(biases))
+    steps, total, width = coefficients.shape[0], sum(widths), sum(sizes) + 4
+    time = gate_time.contiguous(), shift_time.contiguous()
+    shape = gate_shape.contiguous(), shift_shape.contiguous()
+    coefficients, start, seeds = coefficients.contiguous(), start.contiguous(), seeds.contiguous()
+    condition = None if condition is None or condition.shape[2] == 0 else condition
+    per_cloud = 8 * steps * width + (0 if condition is None else 4 * points * sizes[0])
+    group = max(1, min(batch, _TABLE_BYTES // max(per_cloud, 1)))
+    gates = torch.empty((steps * group * width, 2), dtype=torch.float32, device=start.device)
+    with torch.cuda.device_of(start):
+        stream = torch.cuda.current_stream().cuda_stream
+        for begin in range(0, batch, group):
+            part = slice(begin, min(begin + group, batch))
+            clouds = part.stop - part.start
+            share = None
+            if condition is not None:
+                share = pad(condition[part] @ weights[0][:, 3:].T, (0, sizes[0] - widths[0])).contiguous()
+            _cuda.gate_rows(
+                *(column.data_ptr(), bias.data_ptr(), time[0].data_ptr(), shape[0][part].data_ptr()),
+                *(time[1].data_ptr(), shape[1][part].data_ptr(), steps, clouds, total, width, gates.data_ptr(), stream),
+            )
+            _cuda.reverse_steps(
+                *(start[part].data_ptr(), 0 if share is None else share.data_ptr(), seeds[part].data_ptr()),
+                *(first.data_ptr(), last.data_ptr(), packed.data_ptr(), gates.data_ptr(), coefficients.data_ptr()),
+                *(out[part].data_ptr(), points, clouds, steps, sizes, negative_slope, tile, stream),
+            )
+    return out
+
+
+def why_not(op: str, *args: object) -> str | None:
+    """Why the arguments of ``reverse_diffusion`` are not for this kernel, or None."""
+    weights, start, precision = args[0], args[7], args[11]
+    assert isinstance(weights, (list, tuple)) and isinstance(start, Tensor)
+    if start.dtype != torch.float32:
+        return f"takes float32, got {start.dtype}"
+    if precision != "bfloat16":
+        return f"multiplies in bfloat16, got {precision}"
+    if not 3 <= len(weights) <= _BETWEEN + 2:
+        return f"takes 3 to {_BETWEEN + 2} layers, got {len(weights)}"
+    if (widest := max(w.shape[0] for w in weights)) > _WIDEST:
+        return f"takes layers up to {_WIDEST} wide, got {widest}"
+    if not _cuda.devices():
+        return "finds no usable GPU"
+    capability = torch.cuda.get_device_capability(start.device)
+    return None if capability >= (8, 0) else f"needs compute capability 8.0, got {capability[0]}.{capability[1]}"
