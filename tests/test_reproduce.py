@@ -15,7 +15,7 @@ from r3dad.align import Nearest
 from r3dad.errors import InputError
 from r3dad.reproduce import NAMES, Run, protocols, reproduce, rows, run, table
 from r3dad.reproduce.likeness import psnr
-from r3dad.reproduce.transfer import chamfer
+from r3dad.reproduce.transfer import BOWLS, chamfer
 from r3dad.scans import list_classes
 
 from .conftest import TINY, block_scan
@@ -202,6 +202,14 @@ def test_oracle_and_transfer_are_the_same_model_on_other_scans(sets):
     assert all(row["Chamfer"] > 0 for row in made.rows)
     fewer = reproduce("table6", Run(**sets, classes=("block1",)))  # other units, beside those that are there
     assert [row["train -> test"] for row in fewer.rows] == names[:4]
+
+
+def test_the_papers_bowls_are_found_among_other_classes(sets, tmp_path):
+    for i, name in enumerate(("ashtray0", *BOWLS, "bowl5")):
+        write_class(tmp_path / "many" / name, "shapenet", 100 * i)
+    made = reproduce("table6", Run(**{**sets, "shapenet": tmp_path / "many"}))
+    found = {row["train -> test"]: row for row in made.rows}
+    assert found["bowl0..bowl3 -> bowl4"]["paper"] == 0.715 and "oracle bowl4" in found
 
 
 @pytest.fixture
