@@ -254,7 +254,7 @@ def test_nothing_to_run_is_one_line(sets, tmp_path):
         reproduce("table1", Run(out=tmp_path, real3d=tmp_path / "nowhere"))
     with pytest.raises(InputError, match="'table9' is unknown: expected one of table1"):
         reproduce("table9", Run(**sets))
-    with pytest.raises(InputError, match="--methods resnet: unknown; expected some of r3dad"):
+    with pytest.raises(InputError, match="method resnet: unknown; expected some of r3dad"):
         reproduce("table1", Run(**sets, methods=("resnet",)))
     with pytest.raises(InputError, match="no class nothing0"):
         reproduce("table1", Run(**sets, classes=("nothing0",)))
@@ -276,7 +276,12 @@ def test_command_line(sets):
     assert done.exit_code == 0, done.output
     assert "paper-best-epoch" in done.stdout and "0.734" in done.stdout and "is worth" in done.stdout
     assert (sets["out"] / "quick" / "table1.md").exists()
-    for wrong, words in ((["--seeds", "a"], "--seeds a"), (["--protocol", "best"], "--protocol best")):
+    for wrong, words in (
+        (["--set", "steps=3"], "expected METHOD.NAME=VALUE"),
+        (["--set", "r3dad-paper.steps=3"], "results of other settings"),
+        (["--seeds", "a"], "--seeds a"),
+        (["--protocol", "best"], "--protocol best"),
+    ):
         assert words in str(CliRunner().invoke(app, [*arguments, *wrong]).exception)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from r3dad.cli.common import Device, app, console, working
+from r3dad.cli.common import Device, app, console, settings_of, working
 from r3dad.errors import InputError
 
 Protocol = Annotated[
@@ -29,6 +29,9 @@ def reproduce(
     seeds: Annotated[str, typer.Option(help="Repetitions, separated by commas.")] = "0",
     classes: Annotated[str | None, typer.Option(help="Only these classes, separated by commas.")] = None,
     methods: Annotated[str | None, typer.Option(help="Only these methods (tables 1, 2, 7, fig4).")] = None,
+    setting: Annotated[
+        list[str], typer.Option("--set", help="A setting of a method, METHOD.NAME=VALUE (weights, say); repeatedly.")
+    ] = [],  # noqa: B006
     protocol: Protocol = "last",
     engine: Annotated[str, typer.Option(help="local, or ray: the same on a Ray cluster.")] = "local",
     address: Annotated[
@@ -51,6 +54,12 @@ def reproduce(
         repetitions = tuple(dict.fromkeys(int(seed) for seed in seeds.split(",")))
     except ValueError:
         raise InputError(f"--seeds {seeds}: expected whole numbers separated by commas, as 0,1,2") from None
+    settings: dict[str, dict[str, Any]] = {}
+    for key, value in settings_of(setting).items():
+        method, dot, what = key.partition(".")
+        if not dot:
+            raise InputError(f"--set {key}: expected METHOD.NAME=VALUE")
+        settings.setdefault(method, {})[what] = value
     with working(name) as progress:
         table = run(
             name,
@@ -62,6 +71,7 @@ def reproduce(
                 seeds=repetitions,
                 classes=tuple(classes.split(",")) if classes else None,
                 methods=tuple(methods.split(",")) if methods else None,
+                settings=settings,
                 protocol=protocol,
                 device=device,
                 engine=engine,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from r3dad.config import PaperConfig
-from r3dad.reproduce.protocols import Watched, watched
+from r3dad.reproduce.protocols import PAPER, Watched, watched
 from r3dad.reproduce.rows import COLUMNS, NOTES, figure_rows
 from r3dad.reproduce.run import Run, in_words
 from r3dad.reproduce.table import Table, published
@@ -63,4 +63,5 @@ def _table(run: Run, name: str, title: str, column: str, cases: list[Case]) -> T
         if by_class:
             rows += figure_rows({column: case}, by_class, {"mean": paper})
     notes = [*NOTES, f"Protocol: {run.protocol}. The paper's figures are means over its 12 classes."]
-    return Table(name, title, (column, *COLUMNS), rows, in_words(run.quick, "real3d"), run.skipped, notes)
+    given = f"; set {run.settings[PAPER]}" if PAPER in run.settings else ""
+    return Table(name, title, (column, *COLUMNS), rows, in_words(run.quick, "real3d") + given, run.skipped, notes)

@@ -17,7 +17,7 @@ from r3dad.reproduce.run import Run, in_words, paper_schedule
 from r3dad.reproduce.table import NOT_AT_HAND, Table, mean, published
 from r3dad.scans import DatasetClass
 
-QUICK: dict[str, dict[str, Any]] = {}
+QUICK = {name: {"steps": 60} for name in ("patchcore-pointmae", "m3dm-pointmae", "reg3d-ad", "imrnet")}
 """Settings of the rivals that train, under ``--quick``; the others run as they are."""
 
 
@@ -51,9 +51,9 @@ class Cell:
 def chosen(run: Run) -> list[str]:
     """The methods asked for. Raises InputError where one is unknown."""
     known = all_methods()
-    unknown = [name for name in run.methods or () if name not in known]
+    unknown = [name for name in (*(run.methods or ()), *run.settings) if name not in known]
     if unknown:
-        raise InputError(f"--methods {', '.join(unknown)}: unknown; expected some of {', '.join(known)}")
+        raise InputError(f"method {', '.join(unknown)}: unknown; expected some of {', '.join(known)}")
     return list(run.methods or known)
 
 
@@ -102,6 +102,7 @@ def _table(run: Run, name: str, title: str, layout: str, group: Callable[[str], 
 
 def _cell(run: Run, item: DatasetClass, method: str, seed: int, layout: str) -> Cell:
     settings = paper_schedule(run.quick, layout) if method == PAPER else QUICK.get(method, {}) if run.quick else {}
+    settings = {**settings, **run.settings.get(method, {})}
     return Cell(item, method, seed, settings, run.out / "methods" / layout, run.device)
 
 
@@ -112,6 +113,7 @@ def schedule(run: Run, methods: list[str], layout: str) -> str:
     words += [
         f"{name} quick: " + ", ".join(f"{k}={v}" for k, v in settings.items()) for name, settings in short.items()
     ]
+    words += [f"{name} set {given}" for name, given in run.settings.items() if name in methods]
     rest = [name for name in methods if name != PAPER and name not in short]
     return "; ".join([*words, f"{', '.join(rest)}: their defaults"] if rest else words)
 

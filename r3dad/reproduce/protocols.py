@@ -118,7 +118,9 @@ def watched(run: Run, item: DatasetClass, seed: int, layout: str, **changed: Any
 
     Seed k is the public code's seed (2020) + k.
     """
-    settings = {**paper_schedule(run.quick, layout), **changed, "seed": PaperConfig.seed + seed}
+    given = run.settings.get(PAPER, {})
+    settings = {**paper_schedule(run.quick, layout), **given, **changed}
+    settings["seed"] = settings.get("seed", PaperConfig.seed) + seed
     variant = "-".join(
         f"{name}-{value:.4g}" if isinstance(value, float) else f"{name}-{value}" for name, value in changed.items()
     )

@@ -52,6 +52,7 @@ class Run:
     Attributes:
         real3d, shapenet: folders of the data sets. out: for results; everything that is done there is not done again.
         quick: the short schedule. seeds, classes, methods: None is all (methods: of the table).
+        settings: method -> its settings, beside those of the schedule (tables 1-4, 7, fig4).
         protocol: ``last`` or ``paper-best-epoch``, of the paper recipe's rows where a table shows but one.
         engine, address: see ``r3dad.engine``. skipped: reason -> what could not be run for it.
     """
@@ -63,6 +64,7 @@ class Run:
     seeds: tuple[int, ...] = (0,)
     classes: tuple[str, ...] | None = None
     methods: tuple[str, ...] | None = None
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     protocol: str = "last"
     device: str | None = None
     engine: str = "local"
