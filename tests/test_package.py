@@ -32,6 +32,7 @@ LAYERS = [
         "diffusion",
         "align",
         "surface",
+        "place",
         "synth",
         "simulate",
         "scans",
