@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from r3dad import __version__
-from r3dad.cli import line, model, reproduce, research  # noqa: F401  (they add their commands)
+from r3dad.cli import inspection, line, model, reproduce, research  # noqa: F401  (they add their commands)
 from r3dad.cli.common import app, console, log
 from r3dad.errors import InputError
 

@@ -12,7 +12,7 @@ import numpy as np
 from r3dad.align.frame import UNSURE
 from r3dad.inspection.inspection import Alignment, Defect, Inspection, Verdict
 from r3dad.inspection.measure import Figures, measure
-from r3dad.inspection.regions import Found, Region, area_of, find_regions
+from r3dad.inspection.regions import LEAST, Found, Region, area_of, find_regions
 from r3dad.inspection.tolerance import Tolerance
 from r3dad.recipes.result import RecipeResult
 from r3dad.scans import Scan, as_scan
@@ -153,8 +153,8 @@ class _Judge:
         centre = weights @ there if weights.sum() > 0 else there.mean(0)
         place = region.surface if len(region.surface) else self.result.near[kept[region.points]]
         tolerance = float(self.recipe.calibration.tolerance[place].mean()) * self.scale
-        calm, given = found.calm[region.points], (self.given / self.scale)[self.result.near[kept[region.points]]]
-        outside = int(((calm < given[:, 0]) | (calm > given[:, 1])).sum())
+        marker = there[np.linalg.norm(there - centre, axis=1).argmin()]
+        on_part = (self.matrix[:3, :3] @ marker + self.matrix[:3, 3] - self.centre) / self.scale
         depth = None if figures.depth is None else figures.depth * self.scale
         peak = 1 / (1 + math.exp(-top(self.logits[region.points], 0.0))) if len(region.points) else 1.0
         return Defect(
@@ -169,7 +169,8 @@ class _Judge:
             score=peak,
             tolerance_mm=tolerance,
             share_of_tolerance=None if depth is None else abs(depth) / max(tolerance, 1e-9),
-            outside_limits=outside >= 5,
+            outside_limits=int(found.outside[region.points].sum()) >= LEAST,
             points=len(region.points),
-            marker=there[np.linalg.norm(there - centre, axis=1).argmin()],
+            marker=marker,
+            normal=self.surface.normals[self.surface.find(on_part[None])[1][0]] @ self.matrix[:3, :3],
         )

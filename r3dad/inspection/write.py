@@ -5,18 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from r3dad import __version__
 from r3dad.inspection.inspection import VERDICTS, Inspection
 from r3dad.report import ReportItem, write_report
-from r3dad.report.write import cell
+from r3dad.report.write import cell, file_name
 from r3dad.scans import write_atomic
 
 BATCH_SCHEMA = "r3dad.inspection.batch/1"
+HOT = 0.5
+"""Point score from which a point is shown as hot."""
 PARTS = (
     "name", "verdict", "score", "threshold", "review_low", "review_high", "defects", "worst_kind", "worst_depth_mm",
     "rms_mm", "overlap", "margin", "points", "outside_limits", "seconds", "note",
@@ -42,10 +47,12 @@ def write(
     """
     out = Path(out)
     rows: list[dict[str, Any]] = []
+    taken: set[str] = set()
 
     def items() -> Iterator[ReportItem]:
         for inspection in inspections:
-            rows.append(inspection.to_json())
+            named = f"{file_name(inspection.name, taken)}.ply" if len(inspection.points) else None
+            rows.append(inspection.to_json() | {"ply": named})
             yield report_item(inspection)
         batch = {
             "schema": BATCH_SCHEMA,
@@ -61,11 +68,23 @@ def write(
             write_atomic(out / "parts.csv", _table(PARTS, map(_part, rows)))
             write_atomic(out / "defects.csv", _table(DEFECTS, (_defect(r, d) for r in rows for d in r["defects"])))
 
-    return write_report(out, items(), title=title, settings=settings or {}, threshold=None, table=None)
+    return write_report(
+        out,
+        items(),
+        title=title,
+        settings=settings or {},
+        threshold=None,
+        point_threshold=HOT,
+        table=None,
+        by_deviation=True,
+    )
 
 
 def report_item(inspection: Inspection) -> ReportItem:
     """The inspection as the report takes it."""
+    lies = inspection.alignment
+    margin = "" if lies is None or lies.margin == float("inf") else f", next pose {lies.margin:.0%} worse"
+    known = len(inspection.points) > 0 and lies is not None
     return ReportItem(
         name=inspection.name,
         points=inspection.points,
@@ -73,7 +92,14 @@ def report_item(inspection: Inspection) -> ReportItem:
         score=inspection.score,
         is_defective={"OK": False, "NG": True}.get(inspection.verdict),
         displacement=inspection.displacement,
-        deviation=inspection.deviation,
+        deviation=inspection.deviation if known else None,
+        verdict=inspection.verdict,
+        threshold=None if math.isnan(inspection.threshold) else inspection.threshold,
+        alignment="" if lies is None else f"alignment: RMS {lies.rms_mm:.3g} mm, overlap {lies.overlap:.1%}{margin}",
+        limits=inspection.limits if known else None,
+        band=(float(np.median(inspection.limits[:, 0])), float(np.median(inspection.limits[:, 1]))) if known else None,
+        defects=[d.to_json() for d in inspection.defects],
+        las=inspection.source is not None and inspection.source.suffix.lower() in (".las", ".laz"),
         note=inspection.note,
         seconds=inspection.seconds,
     )

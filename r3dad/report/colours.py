@@ -17,6 +17,8 @@ _HEAT = ("#d3dadf", "#f0c05f", "#ee8535", "#d43d3f", "#7d1054")
 _MATERIAL = ("#dde2e5", "#f0a982", "#d2503f", "#7e0f2b")  # deviation > 0
 _MISSING = ("#dde2e5", "#8fbfe6", "#3d7fc4", "#173a80")  # deviation < 0
 
+_WITHIN = ("#a7d7a0", "#c9e6bf", "#a7d7a0")  # deviation within the tolerance
+
 _TO_LMS = np.array(
     [
         [0.4122214708, 0.5363325363, 0.0514459929],
@@ -61,9 +63,15 @@ def heat_map() -> np.ndarray:
 
 
 @cache
-def deviation_map() -> np.ndarray:
-    """Colours of the signed deviation, missing (blue) to material (red), index 128 = on nominal: uint8 [256, 3]."""
-    return np.concatenate([_walk(_MISSING, 129)[:0:-1], _walk(_MATERIAL, 128)])
+def deviation_map(low: int = 128, high: int = 128) -> np.ndarray:
+    """Colours of the signed deviation, missing (blue) to material (red), index 128 = on nominal: uint8 [256, 3].
+
+    With low < high, levels of the tolerance's two ends: what lies between is green.
+    """
+    if not 0 < low < high < 255:
+        return np.concatenate([_walk(_MISSING, 129)[:0:-1], _walk(_MATERIAL, 128)])
+    within = _walk(_WITHIN, high - low + 1)
+    return np.concatenate([_walk(_MISSING, low + 1)[:0:-1], within, _walk(_MATERIAL, 256 - high)[1:]])
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,10 @@ def score_scales(lows: Sequence[float], peaks: Sequence[float], threshold: float
     return Scale(foot, high), Scale(low, high)
 
 
-def deviation_scale(peaks: Sequence[float]) -> Scale:
-    """Symmetric scale of a batch of deviation maps, from each map's 99.9 % quantile of the absolute deviation."""
+def deviation_scale(peaks: Sequence[float], band: tuple[float, float] | None = None) -> Scale:
+    """Symmetric scale of a batch of deviation maps, from each map's 99.9 % quantile of the absolute deviation; twice as wide as
+    the tolerance `band` at least."""
     reach = float(np.quantile(peaks, 0.9)) if peaks else 0.0
+    if band:
+        reach = max(reach, 2 * max(map(abs, band)))
     return Scale(-reach, reach) if reach > 0 else Scale(-1.0, 1.0)

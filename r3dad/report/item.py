@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,10 @@ class ReportItem:
     (+ material, - missing). label and labels [M] bool are the truth where it is known. note is one line for people;
     seconds the time the scan took.
 
+    Of an inspection also: verdict in its own words; threshold of the scan's score; alignment in words; limits [M, 2], the
+    allowed deviation of each point, and band, the limits that the colours show; defects, each a mapping with the fields of
+    `r3dad.inspection.Defect` as JSON; las: write a LAS beside the PLY.
+
     Raises InputError where shapes do not fit each other or values are not finite (score may be NaN where M is 0).
     """
 
@@ -33,6 +39,18 @@ class ReportItem:
     labels: np.ndarray | None = None
     note: str = ""
     seconds: float | None = None
+    verdict: str | None = None
+    threshold: float | None = None
+    alignment: str = ""
+    limits: np.ndarray | None = None
+    band: tuple[float, float] | None = None
+    defects: Sequence[Mapping[str, Any]] = ()
+    las: bool = False
+
+    @property
+    def words(self) -> str | None:
+        """The verdict as the page shows it."""
+        return self.verdict or (None if self.is_defective is None else "defective" if self.is_defective else "good")
 
     def __post_init__(self) -> None:
         count = len(self.points)
@@ -42,6 +60,7 @@ class ReportItem:
             "displacement": (count, 3),
             "deviation": (count,),
             "labels": (count,),
+            "limits": (count, 2),
         }
         for field, shape in shapes.items():
             values = getattr(self, field)
@@ -49,5 +68,5 @@ class ReportItem:
                 continue
             if np.shape(values) != shape:
                 raise InputError(f"{self.name}: {field} must have shape {list(shape)}, found {list(np.shape(values))}")
-            if not np.isfinite(values).all():
+            if field != "limits" and not np.isfinite(values).all():
                 raise InputError(f"{self.name}: {field} must be finite; drop such points before scoring")

@@ -15,9 +15,17 @@ from typing import Any
 import numpy as np
 
 import r3dad
-from r3dad.report.colours import Scale, deviation_map, heat_map
+from r3dad.report.colours import Scale, heat_map
 
-_VERDICTS = {None: "no verdict", "good": "good", "defective": "defective"}
+_TONES = {
+    "defective": "defective",
+    "NG": "defective",
+    "REVIEW": "review",
+    "NOT THIS PART": "review",
+    "good": "good",
+    "OK": "good",
+}
+_ORDER = ("defective", "NG", "REVIEW", "NOT THIS PART", "UNREADABLE", "good", "OK", None)
 _PAGE_FIELDS = (
     "name",
     "score",
@@ -37,6 +45,10 @@ _PAGE_FIELDS = (
     "shift_scale",
     "toward",
     "histogram",
+    "spread",
+    "threshold",
+    "alignment",
+    "defects",
 )
 
 
@@ -52,9 +64,12 @@ def page(
     scores: Scale,
     histogram: Scale,
     deviations: Scale,
+    band: tuple[float, float] | None,
+    signed: np.ndarray,
 ) -> bytes:
     """The page as UTF-8. rows: one mapping per scan as `write_report` makes them; blocks: their points in base64 (b''
-    for none)."""
+    for none); band: the tolerance in green, signed: the colours of the deviation uint8 [256, 3]."""
+    inspected = any(row["verdict"] in ("OK", "NG", "REVIEW", "NOT THIS PART", "UNREADABLE") for row in rows)
     data = {
         "unit": unit,
         "threshold": threshold,
@@ -62,7 +77,8 @@ def page(
         "scores": [scores.low, scores.high],
         "histogram": [histogram.low, histogram.high],
         "deviations": [deviations.low, deviations.high],
-        "colours": base64.b64encode(np.concatenate([heat_map(), deviation_map()]).tobytes()).decode(),
+        "band": band,
+        "colours": base64.b64encode(np.concatenate([heat_map(), signed]).tobytes()).decode(),
         "scans": [{name: row[name] for name in _PAGE_FIELDS if name in row} for row in rows],
     }
     parts = {
@@ -72,8 +88,13 @@ def page(
             f"<div><dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd></div>" for k, v in settings.items()
         ),
         "made": f"r3dad {html.escape(r3dad.__version__)}, {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
-        "columns": _columns(),
-        "rows": "\n".join(_table_row(i, row, threshold) for i, row in enumerate(rows)),
+        "verdicts": "".join(
+            f'<option value="{v or "none"}">{v or "no verdict"}</option>'
+            for v in _ORDER
+            if any(r["verdict"] == v for r in rows)
+        ),
+        "columns": _columns(inspected),
+        "rows": "\n".join(_table_row(i, row, threshold, inspected) for i, row in enumerate(rows)),
         "data": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         "style": _asset("page.css"),
         "viewer": _asset("viewer.js"),
@@ -96,11 +117,11 @@ def _asset(name: str) -> str:
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    count = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in _VERDICTS}
+    count = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in _ORDER}
     chips = [f"<li><b>{len(rows)}</b> scan{'s' * (len(rows) != 1)}</li>"]
     chips += [
-        f'<li class="{v or "none"}"><b>{count[v]}</b> {_VERDICTS[v]}</li>'
-        for v in ("defective", "good", None)
+        f'<li class="{_TONES.get(str(v), "none")}"><b>{count[v]}</b> {v or "no verdict"}</li>'
+        for v in _ORDER
         if count[v]
     ]
     judged = [row for row in rows if row["truth"] and row["verdict"]]
@@ -114,8 +135,9 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
     return "".join(chips)
 
 
-def _columns() -> str:
+def _columns(inspected: bool) -> str:
     names = [("name", "Scan", ""), ("score", "Score", "number"), ("verdict", "Verdict", "")]
+    names += [("defects", "Defects", "number")] if inspected else []
     names += [("points", "Points", "number wide"), ("seconds", "Time", "number wide")]
     return "".join(
         f'<th scope="col" class="{kind}" aria-sort="none"><button data-key="{key}">{text}</button></th>'
@@ -123,18 +145,24 @@ def _columns() -> str:
     )
 
 
-def _table_row(i: int, row: Mapping[str, Any], threshold: float | None) -> str:
+def _bar(score: float | None, threshold: float | None) -> str:
+    """How full the bar is, its middle the threshold: in proportion, or for log-odds (a threshold below 0) as a chance."""
+    if score is None or not threshold:
+        return ""
+    full = 50 * score / threshold if threshold > 0 else 100 / (1 + np.exp(np.clip(threshold - score, -50, 50)))
+    return f'<span class="bar" aria-hidden="true"><i style="width:{min(max(full, 0), 100):.0f}%"></i></span>'
+
+
+def _table_row(i: int, row: Mapping[str, Any], threshold: float | None, inspected: bool) -> str:
     score = row["score"]
-    bar = ""
-    if score is not None and threshold:
-        bar = f'<span class="bar" aria-hidden="true"><i style="width:{min(max(50 * score / threshold, 0), 100):.0f}%"></i></span>'
+    bar = _bar(score, threshold if row["threshold"] is None else row["threshold"])
     picture = (
         f'<img src="{row["thumbnail"]}" alt="" width="84" height="63">'
         if "thumbnail" in row
         else '<span class="blank"></span>'
     )
     note = f"<small>{html.escape(row['note'])}</small>" if row["note"] else ""
-    verdict = row["verdict"] or "none"
+    tone = _TONES.get(str(row["verdict"]), "none")
     mistaken = row["truth"] and row["verdict"] and row["truth"] != row["verdict"]
     wrong = (
         f'<small class="wrong">{"missed" if row["truth"] == "defective" else "false alarm"}</small>' if mistaken else ""
@@ -142,9 +170,12 @@ def _table_row(i: int, row: Mapping[str, Any], threshold: float | None) -> str:
     cells = [
         f'<th scope="row"><button class="pick" data-scan="{i}">{picture}<span>{html.escape(row["name"])}{note}</span></button></th>',
         f'<td class="number">{"" if score is None else f"{score:.4g}"}{bar}</td>',
-        f'<td><span class="badge {verdict}">{_VERDICTS[row["verdict"]]}</span>{wrong}</td>',
+        f'<td><span class="badge {tone}">{row["verdict"] or "no verdict"}</span>{wrong}</td>',
     ]
+    if inspected:
+        worst = f"<small>{html.escape(row['defects'][0]['kind'])}</small>" if row["defects"] else ""
+        cells.append(f'<td class="number">{len(row["defects"]) or ""}{worst}</td>')
     seconds = row["seconds"]
     cells.append(f'<td class="number wide">{row["points"]:,}</td>'.replace(",", "\u202f"))
     cells.append(f'<td class="number wide">{"" if seconds is None else f"{seconds:.2f} s"}</td>')
-    return f'<tr data-scan="{i}" class="{verdict}">{"".join(cells)}</tr>'
+    return f'<tr data-scan="{i}" class="{tone}">{"".join(cells)}</tr>'

@@ -27,6 +27,7 @@ class Spool:
         self.score_lows: list[float] = []
         self.score_peaks: list[float] = []
         self.deviation_peaks: list[float] = []
+        self.bands: list[tuple[float, float]] = []
 
     def __len__(self) -> int:
         return len(self._light)
@@ -39,12 +40,22 @@ class Spool:
                 self.score_peaks.append(float(np.quantile(item.point_scores, 0.999)))
                 if item.deviation is not None:
                     self.deviation_peaks.append(float(np.quantile(np.abs(item.deviation), 0.999)))
+            if item.band:
+                self.bands.append(item.band)
             heavy = {
                 name: np.asarray(value) for name in _FIELDS if isinstance(value := getattr(item, name), np.ndarray)
             }
             np.savez(self._folder / f"{len(self._light)}.npz", **heavy)  # type: ignore[arg-type]
             empty = {name: value[:0].copy() for name, value in heavy.items()}
             self._light.append(replace(item, **empty))  # type: ignore[arg-type]
+
+    @property
+    def band(self) -> tuple[float, float] | None:
+        """The tolerance that the batch's colours show: the median of its items'."""
+        if not self.bands:
+            return None
+        low, high = np.median(self.bands, axis=0)
+        return float(low), float(high)
 
     def drain(self) -> Iterator[ReportItem]:
         """The items again, whole, in order."""

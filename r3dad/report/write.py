@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from r3dad.errors import InputError
-from r3dad.report.colours import Scale, deviation_scale, heat_map, score_scales
+from r3dad.report.colours import Scale, deviation_map, deviation_scale, heat_map, score_scales
 from r3dad.report.item import ReportItem
+from r3dad.report.las import write_las
 from r3dad.report.pack import pack, thinned
 from r3dad.report.page import page
 from r3dad.report.spool import Spool
@@ -53,13 +54,15 @@ def write_report(
     point_threshold: float | None = None,
     unit: str = "mm",
     table: str | None = "scores.csv",
+    by_deviation: bool = False,
 ) -> Path:
-    """Write `scores.csv`, `<name>.ply`, `thumbnails/<name>.png` and `report.html` into the folder `out`; returns the
-    path of the page.
+    """Write the table (`scores.csv`; None: no table), `<name>.ply`, `thumbnails/<name>.png` and `report.html` into the
+    folder `out`; returns the path of the page.
 
     items may be a generator: one is held in memory at a time, and all are parked in a temporary folder inside `out`
     (about as large as the PLYs) until the colour scale of the whole batch is known. Every PLY holds all points with
-    heat colours and the property `scalar_anomaly_score` (and `scalar_deviation`, `scalar_label` where given). The
+    heat colours (by_deviation: those of the deviation) and the property `scalar_anomaly_score` (and `scalar_deviation`,
+    `scalar_limit_low`, `scalar_limit_high`, `scalar_label` where given), and so has the LAS of an item that asks for one. The
     page holds at most POINTS_PER_SCAN points of a scan and POINTS_IN_PAGE in total. threshold is for the score of a
     scan, point_threshold for those of its points (None: unknown); unit is that of coordinates and deviation. File
     names are the items' names with characters that are unsafe in a file name replaced, and numbered where they would
@@ -83,20 +86,29 @@ def write_report(
         if not len(spool):
             raise InputError("report: no results to write; give at least one scan")
         scores, spread = score_scales(spool.score_lows, spool.score_peaks, point_threshold)
-        deviations = deviation_scale(spool.deviation_peaks)
+        deviations = deviation_scale(spool.deviation_peaks, spool.band)
+        signed = deviation_map(*map(int, deviations.levels(np.array(spool.band)))) if spool.band else deviation_map()
         budget = min(POINTS_PER_SCAN, POINTS_IN_PAGE // len(spool))
         taken: set[str] = set()
         for item in spool.drain():
             row = _row(item, point_threshold)
             block = b""
             if len(item.points):
-                file = _file_name(item.name, taken)
+                file = file_name(item.name, taken)
                 row["ply"] = f"{file}.ply"
                 colours = heat_map()[scores.levels(item.point_scores)]
-                write_ply(out / row["ply"], item.points, scalars=_scalars(item), colors=colours)
+                painted = colours
+                if by_deviation and item.deviation is not None:
+                    painted = signed[deviations.levels(item.deviation)]
+                write_ply(out / row["ply"], item.points, scalars=_scalars(item), colors=painted)
+                if item.las:
+                    write_las(out / f"{file}.las", item.points, scalars=_scalars(item), colors=painted)
                 about, block, image = _shown(item, colours, scores, deviations, point_threshold, budget)
                 row |= about
                 row["histogram"] = np.bincount(spread.levels(item.point_scores) // 4, minlength=HISTOGRAM_BINS).tolist()
+                if item.deviation is not None:
+                    levels = deviations.levels(item.deviation) // 4
+                    row["spread"] = np.bincount(levels, minlength=HISTOGRAM_BINS).tolist()
                 write_atomic(out / "thumbnails" / f"{file}.png", _encoded(image, "PNG", optimize=True))
             rows.append(row)
             blocks.append(block)
@@ -113,6 +125,8 @@ def write_report(
         scores=scores,
         histogram=spread,
         deviations=deviations,
+        band=spool.band,
+        signed=signed,
     )
     return write_atomic(out / "report.html", html)
 
@@ -122,7 +136,10 @@ def _row(item: ReportItem, point_threshold: float | None) -> dict[str, Any]:
     return {
         "name": item.name,
         "score": float(item.score) if math.isfinite(item.score) else None,
-        "verdict": None if item.is_defective is None else "defective" if item.is_defective else "good",
+        "verdict": item.words,
+        "threshold": item.threshold,
+        "alignment": item.alignment,
+        "defects": [dict(d) for d in item.defects],
         "truth": None if item.label is None else "defective" if item.label else "good",
         "points": len(item.points),
         "points_above": int((item.point_scores > point_threshold).sum()) if point_threshold is not None else None,
@@ -154,7 +171,14 @@ def _shown(
 
 
 def _scalars(item: ReportItem) -> dict[str, np.ndarray]:
-    given = {"scalar_anomaly_score": item.point_scores, "scalar_deviation": item.deviation, "scalar_label": item.labels}
+    low, high = (None, None) if item.limits is None else np.asarray(item.limits, float).T
+    given = {
+        "scalar_anomaly_score": item.point_scores,
+        "scalar_deviation": item.deviation,
+        "scalar_limit_low": low,
+        "scalar_limit_high": high,
+        "scalar_label": item.labels,
+    }
     return {name: np.asarray(values) for name, values in given.items() if values is not None}
 
 
@@ -164,7 +188,7 @@ def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _file_name(name: str, taken: set[str]) -> str:
+def file_name(name: str, taken: set[str]) -> str:
     """A name that is safe on every file system and not yet `taken` (compared without case, as some file systems do)."""
     safe = re.sub(r"[^\w.()+=,@ -]", "_", name).strip(". ")[:120] or "scan"
     free, number = safe, 2

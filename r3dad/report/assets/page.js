@@ -31,10 +31,13 @@ function choose(index) {
   rowOf.get(index).setAttribute("aria-current", "true");
   const scan = data.scans[index], cloud = decode(index);
   $("name").textContent = scan.name;
-  const score = scan.score === null ? "no score" : `score ${show(scan.score)}` + (data.threshold === null ? "" : ` (threshold ${show(data.threshold)})`);
+  const threshold = scan.threshold ?? data.threshold;
+  const score = scan.score === null ? "no score" : `score ${show(scan.score)}` + (threshold === null ? "" : ` (threshold ${show(threshold)})`);
   const size = scan.extent ? `, ${scan.extent.map(show).join(" \u00d7 ")} ${data.unit}` : "";
   $("facts").textContent = `${score}, ${scan.points.toLocaleString("en")} points${scan.shown && scan.shown < scan.points ? ` (${scan.shown.toLocaleString("en")} shown)` : ""}${size}`;
+  $("alignment").textContent = scan.alignment;
   $("tip").hidden = true;
+  listDefects(scan, Boolean(view && cloud));
   $("fallback").hidden = Boolean(view && cloud);
   if (!view || !cloud) fallback(cloud ? "This browser offers no WebGL 2, so here is the picture." : scan.note || "No points to show.");
   $("view").style.visibility = view && cloud ? "visible" : "hidden";
@@ -48,7 +51,47 @@ function choose(index) {
     return b;
   }));
   paint(modes.includes(mode) ? mode : "score");
-  histogram(scan);
+}
+
+// Table and markers of the scan's defects; a click on either jumps to the place.
+function listDefects(scan, seen) {
+  const cell = (text, kind) => { const c = document.createElement("td"); c.textContent = text; c.className = kind || ""; return c; };
+  const sign = (v) => (v > 0 ? "+" : "") + v.toFixed(2);
+  document.querySelector(".defects").hidden = !scan.defects.length;
+  $("defects").replaceChildren(...scan.defects.map((d) => {
+    const row = document.createElement("tr"), share = d.share_of_tolerance, u = data.unit;
+    row.dataset.defect = d.id;
+    row.append(cell(""), cell(d.kind), cell(d.depth_mm === null ? "open" : `${sign(d.depth_mm)} ${u}`, d.outside_limits ? "out" : ""), cell(`${show(d.area_mm2)} ${u}\u00b2`),
+      cell(d.extent_mm.map((v) => v.toFixed(1)).join(" \u00d7 "), "wide"), cell(share === null ? "" : `${share < 10 ? share.toFixed(1) : Math.round(share)} \u00d7`),
+      cell(d.centre_scan.map((v) => v.toFixed(1)).join(", "), "wide"));
+    const b = document.createElement("button");
+    b.type = "button"; b.textContent = d.id; b.title = "Show the place"; b.onclick = () => jump(d);
+    row.firstChild.append(b);
+    return row;
+  }));
+  $("markers").replaceChildren(...(seen ? scan.defects : []).map((d) => {
+    const b = document.createElement("button");
+    b.type = "button"; b.textContent = d.id; b.title = d.kind; b.dataset.defect = d.id; b.onclick = () => jump(d);
+    return b;
+  }));
+}
+
+const placeOf = (d) => d.marker.map((v, k) => v - data.scans[chosen].corner[k]);
+
+function jump(d) {
+  if (view?.cloud) view.lookAt(placeOf(d), d.normal, Math.hypot(...d.extent_mm));
+  for (const r of $("defects").children) r.setAttribute("aria-current", r.dataset.defect === String(d.id));
+  for (const b of $("markers").children) b.setAttribute("aria-pressed", b.dataset.defect === String(d.id));
+}
+
+function markers() {
+  const marks = $("markers").children, scan = data.scans[chosen];
+  for (let i = 0; i < marks.length; i++) {
+    const d = scan.defects[i], [x, y, depth] = view.project(placeOf(d)), t = view.turn;
+    marks[i].hidden = !depth;
+    marks[i].style.left = `${x}px`; marks[i].style.top = `${y}px`;
+    marks[i].className = t[6] * d.normal[0] + t[7] * d.normal[1] + t[8] * d.normal[2] < 0 ? "behind" : "";
+  }
 }
 
 function fallback(text) {
@@ -60,13 +103,14 @@ function fallback(text) {
 function paint(which) {
   mode = which;
   for (const b of $("colour-by").children) b.setAttribute("aria-pressed", b.dataset.mode === mode);
+  histogram(data.scans[chosen]);
   if (view?.cloud && data.scans[chosen].shown) view.colourBy(mode, MODES[mode].row);
   const bar = $("bar").getContext("2d"), line = bar.createImageData(256, 1);
   for (let i = 0; i < 256; i++) { line.data.set(colours.subarray(768 * MODES[mode].row + 3 * i, 768 * MODES[mode].row + 3 * i + 3), 4 * i); line.data[4 * i + 3] = 255; }
   bar.putImageData(line, 0, 0);
   const [low, high] = mode === "deviation" ? data.deviations : data.scores;
   const ticks = mode === "truth" ? [[0, "good"], [1, "defect"]] : mode === "deviation"
-    ? [[0, `${brief(low)} ${data.unit}`], [0.25, brief(low / 2)], [0.5, "0"], [0.75, `+${brief(high / 2)}`], [1, `+${brief(high)} ${data.unit}`]]
+    ? [[0, `${brief(low)} ${data.unit}`], [0.25, brief(low / 2)], ...(data.band ? data.band.map((v) => [at(v, data.deviations), (v > 0 ? "+" : "") + brief(v), "mark"]) : [[0.5, "0"]]), [0.75, `+${brief(high / 2)}`], [1, `+${brief(high)} ${data.unit}`]]
     : [[0, `\u2264 ${brief(low)}`], ...(data.point_threshold === null ? [] : [[at(data.point_threshold), brief(data.point_threshold), "mark"]]), [1, `\u2265 ${brief(high)}`]];
   $("ticks").replaceChildren(...ticks.map(([x, text, kind]) => {
     const s = document.createElement("span");
@@ -74,30 +118,31 @@ function paint(which) {
     return s;
   }));
   $("meaning").textContent = { score: "Anomaly score of a point, one scale for all scans" + (data.point_threshold === null ? "" : "; the mark is the threshold"),
-    deviation: `Signed deviation in ${data.unit}: blue is missing, red is surplus material; one scale for all scans`, truth: "Known defects" }[mode];
+    deviation: `Signed deviation in ${data.unit}: blue is missing, red is surplus material; one scale for all scans${data.band ? "; green lies within the tolerance" : ""}`, truth: "Known defects" }[mode];
 }
 
 const at = (score, [low, high] = data.scores) => (score - low) / (high - low);
 
 function histogram(scan) {
-  const svg = $("histogram"), counts = scan.histogram || [], top = Math.log1p(Math.max(1, ...counts)), step = 640 / counts.length;
+  const signed = mode === "deviation", span = signed ? data.deviations : data.histogram, rest = signed ? 768 : 0;
+  const svg = $("histogram"), counts = (signed ? scan.spread : scan.histogram) || [], top = Math.log1p(Math.max(1, ...counts)), step = 640 / counts.length;
   const draw = (kind, attributes) => {
     const e = document.createElementNS("http://www.w3.org/2000/svg", kind);
     for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v);
     return e;
   };
   const bars = counts.map((c, i) => {
-    const h = 146 * Math.log1p(c) / top, middle = data.histogram[0] + (i + 0.5) / counts.length * (data.histogram[1] - data.histogram[0]);
-    const k = 3 * Math.round(255 * Math.min(1, Math.max(0, at(middle))));
+    const h = 146 * Math.log1p(c) / top, middle = span[0] + (i + 0.5) / counts.length * (span[1] - span[0]);
+    const k = rest + 3 * Math.round(255 * Math.min(1, Math.max(0, at(middle, signed ? span : data.scores))));
     return draw("rect", { x: i * step + 0.5, y: 150 - h, width: step - 1, height: h, fill: `rgb(${colours.subarray(k, k + 3).join()})` });
   });
-  if (data.point_threshold !== null && counts.length) {
-    const x = 640 * at(data.point_threshold, data.histogram);
+  for (const limit of counts.length ? signed ? data.band || [] : data.point_threshold === null ? [] : [data.point_threshold] : []) {
+    const x = 640 * at(limit, span);
     bars.push(draw("line", { x1: x, x2: x, y1: 0, y2: 150, stroke: "currentColor", "stroke-width": 2, "vector-effect": "non-scaling-stroke" }));
   }
   svg.replaceChildren(...bars);
   const above = scan.points_above === null ? "" : `; ${scan.points_above.toLocaleString("en")} of ${scan.points.toLocaleString("en")} above the threshold`;
-  $("counts").textContent = counts.length ? `Points by score (logarithmic height)${above}` : "";
+  $("counts").textContent = !counts.length ? "" : signed ? `Points by deviation (logarithmic height)${data.band ? "; the lines are the tolerance" : ""}` : `Points by score (logarithmic height)${above}`;
   svg.setAttribute("aria-label", $("counts").textContent);
 }
 
@@ -116,7 +161,7 @@ function sort(button) {
   const head = button.closest("th"), key = button.dataset.key, up = head.getAttribute("aria-sort") === (key === "name" ? "none" : "descending") || head.getAttribute("aria-sort") === "descending";
   document.querySelectorAll("thead th").forEach((h) => h.setAttribute("aria-sort", "none"));
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
-  const value = (r) => data.scans[r.dataset.scan][key];
+  const value = (r) => key === "defects" ? data.scans[r.dataset.scan].defects.length : data.scans[r.dataset.scan][key];
   rows.sort((a, b) => {
     const x = value(a), y = value(b);
     if (x === null || y === null) return (x === null) - (y === null);
@@ -150,7 +195,7 @@ function point(event) {
 
 try {
   view = new CloudView($("view"), colours);
-  view.onFrame = ruler;
+  view.onFrame = () => { ruler(); markers(); };
 } catch (error) {
   document.querySelector(".tools").hidden = document.querySelector(".sliders").hidden = document.querySelector(".ruler").hidden = true;
 }

@@ -86,12 +86,17 @@ class CloudView {
   }
 
   reset() {
-    const [x, y, z] = this.cloud.toward, flat = Math.hypot(x, y) || 1e-9;
-    const right = [-y / flat, x / flat, 0], up = [-z * x / flat, -z * y / flat, flat];
-    this.turn = [...right, ...up, x, y, z];       // rows: screen right, screen up, towards the eye
+    this.#face(this.cloud.toward);
     this.target = this.cloud.extent.map((v) => v / 2);
     this.#frameAll();
     this.draw();
+  }
+
+  #face(toward) {
+    const length = Math.hypot(...toward) || 1, [x, y, z] = toward.map((v) => v / length), flat = Math.hypot(x, y);
+    if (flat < 1e-3) { this.turn = [1, 0, 0, 0, Math.sign(z) || 1, 0, 0, 0, Math.sign(z) || 1]; return; }
+    const right = [-y / flat, x / flat, 0], up = [-z * x / flat, -z * y / flat, flat];
+    this.turn = [...right, ...up, x, y, z];       // rows: screen right, screen up, towards the eye
   }
 
   rotate(dx, dy) {
@@ -133,6 +138,21 @@ class CloudView {
   place(i) {
     const c = this.cloud, m = c.shift ? this.morph * c.shiftScale / 127 : 0;
     return [0, 1, 2].map((k) => c.position[3 * i + k] / 65535 * c.extent[k] + (m ? c.shift[3 * i + k] * m : 0));
+  }
+
+  // Where a place (relative to the cloud's corner) is on the canvas: [x, y, whether it lies in the far half].
+  project(place) {
+    const t = this.turn, v = place.map((p, k) => p - this.target[k]), depth = this.distance - (t[6] * v[0] + t[7] * v[1] + t[8] * v[2]);
+    const w = this.canvas.clientWidth, h = this.canvas.clientHeight, f = this.#lens() * h / 2 / depth;
+    return [w / 2 + f * (t[0] * v[0] + t[1] * v[1] + t[2] * v[2]), h / 2 - f * (t[3] * v[0] + t[4] * v[1] + t[5] * v[2]), depth > 0 ? depth : 0];
+  }
+
+  // Look at a place against a direction, so that `size` fills about a third of the view.
+  lookAt(place, toward, size) {
+    this.#face(toward);
+    this.target = [...place];
+    this.distance = Math.max(1.5 * size, 0.25 * this.radius) * this.#lens() / 0.8 + this.radius * 0.3;
+    this.#moved();
   }
 
   centreOn(i) { this.target = this.place(i); this.#moved(); }

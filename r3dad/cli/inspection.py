@@ -1,0 +1,89 @@
+"""``r3dad inspect``."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from r3dad import __version__
+from r3dad.cli.common import Device, app, console, working
+from r3dad.errors import InputError
+
+if TYPE_CHECKING:
+    from r3dad.inspection import Inspection
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A model file of `r3dad fit`.")],
+    scans: Annotated[list[Path], typer.Argument(help="Scans: files or folders.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html, inspection.json, tables and coloured clouds.")],
+    tolerance: Annotated[
+        str | None, typer.Option(help="Allowed deviation in mm, e.g. +0.2,-0.1; beside the learned tolerance.")
+    ] = None,
+    region: Annotated[
+        list[str],
+        typer.Option(help="A place with limits of its own: x0,y0,z0,x1,y1,z1:+0.1,-0.1 or painted.ply:+0.1,-0.1."),
+    ] = [],  # noqa: B006 - typer reads the default, nobody changes it
+    pdf: Annotated[bool, typer.Option("--pdf", help='Write report.pdf too; needs pip install "r3dad[pdf]".')] = False,
+    device: Device = None,
+) -> None:
+    """Judge parts: OK, NG, REVIEW or NOT THIS PART, with a list of defects in mm. Exit code 0: all OK, 1: some not, 2: an error."""
+    from r3dad.detector import Detector
+    from r3dad.inspection import Tolerance, write
+    from r3dad.inspection.pdf import needed, write_pdf
+    from r3dad.line.one import inspect_file
+    from r3dad.scans import find_scans
+
+    if pdf:
+        needed()
+    given = Tolerance.parse(tolerance, region)
+    detector, files = Detector.load(model, device=device), find_scans(scans)
+    count: Counter[str] = Counter()
+    errors: list[InputError] = []
+    with working("inspect") as progress:
+
+        def inspections() -> Iterator[Inspection]:
+            from r3dad.inspection import Inspection
+
+            for i, file in enumerate(files):
+                progress(i / len(files), file.name)
+                started = time.perf_counter()
+                try:
+                    made = inspect_file(detector, file, tolerance=given)
+                except InputError as error:
+                    errors.append(error)
+                    seconds = time.perf_counter() - started
+                    made = Inspection.unreadable(file.stem, str(error), source=file, seconds=seconds)
+                count[made.verdict] += 1
+                yield made
+            progress(1.0, "report")
+
+        r = detector.recipe
+        settings = {
+            "model": str(model),
+            "recipe": r.name,
+            "threshold": f"{r.threshold:.4g}, from the good scans and variations of them, each against the others",
+            "false-alarm rate": f"{r.false_alarm_rate:.0%} of good scans, as calibrated",
+            "tolerance": given.to_text(),
+            "r3dad": __version__,
+            "date": time.strftime("%Y-%m-%d %H:%M"),
+        }
+        page = write(out, inspections(), title=model.stem, settings=settings)
+        if pdf:
+            write_pdf(out)
+    table = Table("verdict", "parts")
+    for verdict, parts in count.most_common():
+        table.add_row(verdict, str(parts))
+    console.print(table)
+    console.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)
+    if errors:
+        raise InputError("\nerror: ".join(map(str, errors)))
+    if set(count) - {"OK"}:
+        raise typer.Exit(1)
