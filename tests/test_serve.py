@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 import os
 import re
 import signal
@@ -341,6 +342,19 @@ def test_a_worker_that_dies_or_hangs_is_replaced(pool, tmp_path):
         assert futures.count(None) >= 3 and pool.retry_after >= 1
         os.kill(pool.pids[0], signal.SIGCONT)
         assert all(f.result(60) for f in futures if f)
+
+
+def test_what_workers_say_is_json(model):
+    from r3dad.line.serve.worker import _about, _send
+
+    detector = Detector.load(model)
+    detector.recipe.threshold = np.inf
+    assert _about(detector)["threshold"] is None
+    sent: list[bytes] = []
+    pipe = type("Pipe", (), {"send_bytes": staticmethod(sent.append)})
+    _send(pipe, {"inspection": {"score": float("nan")}})
+    _send(pipe, {"inspection": {"score": 1.5}})
+    assert "fault" in json.loads(sent[0]) and json.loads(sent[1]) == {"inspection": {"score": 1.5}}
 
 
 def test_arguments(tmp_path, monkeypatch, model):

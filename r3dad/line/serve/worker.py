@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,14 +42,19 @@ def work(pipe: Connection, models: dict[str, str], threads: int, most_points: in
 
 
 def _send(pipe: Connection, message: dict[str, Any]) -> None:
-    pipe.send_bytes(json.dumps(message, allow_nan=False).encode())
+    try:
+        text = json.dumps(message, allow_nan=False)
+    except ValueError as error:  # a figure that is not finite, which no client could read
+        text = json.dumps({"fault": str(error)})
+    pipe.send_bytes(text.encode())
 
 
 def _about(detector: Any) -> dict[str, Any]:
     recipe = detector.recipe
+    threshold = float(recipe.threshold)  # inf: a public checkpoint brings none
     return {
         "recipe": recipe.name,
-        "threshold": float(recipe.threshold),
+        "threshold": threshold if math.isfinite(threshold) else None,
         "false_alarm_rate": float(recipe.false_alarm_rate),
     }
 
