@@ -25,6 +25,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+import promised  # noqa: E402
 import workloads  # noqa: E402
 
 from r3dad import backends, doctor, ops  # noqa: E402
@@ -32,19 +33,7 @@ from r3dad.ops.cluster_distance import cluster_distance_definition  # noqa: E402
 from r3dad.ops.concat_squash import concat_squash_backward_definition  # noqa: E402
 from r3dad.ops.knn import knn_definition  # noqa: E402
 from r3dad.ops.reverse_diffusion import reverse_diffusion_definition  # noqa: E402
-
-# What is promised on an H200: (stage, row, field), how, value.
-PROMISES: dict[str, tuple[tuple[str, str, str], str, float]] = {
-    "reverse diffusion, bfloat16, batch 8: ms a cloud, best backend": (("reverse", "best, 8 clouds", "ms_a_cloud"), "<=", 1.0),
-    "reverse diffusion, bfloat16, batch 8: ms a cloud, Triton": (("reverse", "triton, bfloat16, 8 clouds", "ms_a_cloud"), "<=", 1.7),
-    "reverse diffusion, bfloat16, alone: ms": (("reverse", "best, 1 cloud", "ms_a_cloud"), "<=", 2.0),
-    "reverse diffusion: peak memory over weights, MB": (("reverse", "triton, bfloat16, 8 clouds", "peak_mb"), "<=", 64),
-    "knn 64 of 4096: us a cloud": (("neighbours", "knn, best, 8 clouds", "us_a_cloud"), "<=", 40),
-    "cluster distance: us a cloud": (("neighbours", "cluster_distance, best, 8 clouds", "us_a_cloud"), "<=", 60),
-    "scan to score in batches: scans a second": (("scans", "32 clouds", "scans_a_second"), ">=", 800),
-    "scan to score alone: ms": (("scans", "1 cloud", "ms"), "<=", 5),
-    "training of one class: s": (("training", "40000 iterations", "seconds"), "<=", 180),
-}  # fmt: skip
+from r3dad.synth.patch_gen import displace_patch_definition  # noqa: E402
 
 DEVICE = "cuda"
 Rows = dict[str, dict[str, Any]]
@@ -85,9 +74,8 @@ def able(op: str, *args: Any) -> list[str]:
     return names
 
 
-def roofline() -> Rows:
+def roofline(rows: Rows) -> None:
     """What this GPU gives the library's matrix products and copies."""
-    rows: Rows = {}
     for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
         a = torch.randn(8192, 8192, device=DEVICE, dtype=dtype)
         row = timed(lambda a=a: a @ a)
@@ -95,7 +83,6 @@ def roofline() -> Rows:
     a = torch.empty(1 << 28, device=DEVICE)
     row = timed(lambda: a.clone())
     rows["copy"] = row | {"gb_a_second": 2 * 4 * len(a) / row["ms"] / 1e6}
-    return rows
 
 
 def public_path(net, start, betas, coefficients, latent) -> torch.Tensor:
@@ -107,9 +94,8 @@ def public_path(net, start, betas, coefficients, latent) -> torch.Tensor:
     return x
 
 
-def reverse() -> Rows:
+def reverse(rows: Rows) -> None:
     """The reverse process: 4096 points, 200 steps."""
-    rows: Rows = {}
     work = workloads.operations() * workloads.POINTS * workloads.STEPS
     for batch in (1, 8, 32):
         clouds = f"{batch} cloud" + "s" * (batch > 1)
@@ -128,6 +114,21 @@ def reverse() -> Rows:
         ]
         if own:
             rows[f"best, {clouds}"] = min(own, key=lambda row: row["ms"])
+
+
+def tiles(rows: Rows) -> None:
+    """The reverse process in CUDA C++ by the points of a block."""
+    from r3dad.kernels.reverse_diffusion_cuda import reverse_diffusion
+
+    for batch in (1, 8):
+        args = workloads.reverse_diffusion(batch, "bfloat16", DEVICE)
+        for tile in (32, 64, 128):
+            row = timed(lambda args=args, tile=tile: reverse_diffusion(*args, tile))
+            rows[f"{batch} cloud{'s' * (batch > 1)}, {tile} points a block"] = row | {"ms_a_cloud": row["ms"] / batch}
+
+
+def baselines(rows: Rows) -> None:
+    """The reverse process as the public code runs it, and compiled by PyTorch."""
     net = workloads.decoder(DEVICE)
     *_, coefficients, start, _, _, _, _ = workloads.reverse_diffusion(8, "float32", DEVICE)
     latent, betas = torch.randn(8, 256, device=DEVICE), torch.full((workloads.STEPS,), 0.01, device=DEVICE)
@@ -138,12 +139,10 @@ def reverse() -> Rows:
         beta = betas[:1].expand(8)
         row = timed(lambda: [step(start, beta) for _ in range(workloads.STEPS)])
         rows["torch.compile of one step x 200, float32, 8 clouds"] = row | {"ms_a_cloud": row["ms"] / 8}
-    return rows
 
 
-def layers() -> Rows:
+def layers(rows: Rows) -> None:
     """concat_squash forward and backward at the training's widest layer, 128 x 2048 points."""
-    rows: Rows = {}
     for precision, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
         x, weight, bias, gate, shift, slope = args = workloads.layer(DEVICE, dtype)
         output = ops.concat_squash(*args)
@@ -157,12 +156,10 @@ def layers() -> Rows:
                 got = backends.run("concat_squash_backward", *small)
                 row["error"] = max(error(a, b) for a, b in zip(got, exact))
                 rows[f"backward, {name}, {precision}"] = row
-    return rows
 
 
-def neighbours() -> Rows:
+def neighbours(rows: Rows) -> None:
     """knn 64 of 4096, and the cluster distance."""
-    rows: Rows = {}
     for batch in (1, 8):
         clouds = f"{batch} cloud" + "s" * (batch > 1)
         points = workloads.surface(batch, workloads.POINTS, DEVICE)
@@ -187,7 +184,17 @@ def neighbours() -> Rows:
                 own += [row] if name != "torch" else []
             if own:
                 rows[f"{op}, best, {clouds}"] = min(own, key=lambda row: row["ms"])
-    return rows
+
+
+def patches(rows: Rows) -> None:
+    """Patch-Gen's patches of a training batch: 64 of 2048 points of 128 clouds."""
+    good, seeds = workloads.surface(128, 2048, DEVICE), torch.arange(128, device=DEVICE)
+    args = good, seeds, 64, 0.1, "gaussian", None
+    exact = displace_patch_definition(*args)[0].double()  # in float32: which points move must not differ
+    for name in able("displace_patch", *args):
+        with backends.use_backend(displace_patch=name):
+            row = timed(lambda: backends.run("displace_patch", *args))
+            rows[name] = row | {"error": error(backends.run("displace_patch", *args)[0], exact)}
 
 
 def scorer(batch: int) -> Callable[[], torch.Tensor]:
@@ -209,16 +216,14 @@ def scorer(batch: int) -> Callable[[], torch.Tensor]:
     return score
 
 
-def scans() -> Rows:
+def scans(rows: Rows) -> None:
     """Scan to score, by the backends that are chosen unasked."""
-    rows: Rows = {}
     for batch in (1, 32):
         row = timed(scorer(batch))
         rows[f"{batch} cloud" + "s" * (batch > 1)] = row | {"scans_a_second": 1000 * batch / row["ms"]}
-    return rows
 
 
-def training(seconds: float) -> Rows:
+def training(rows: Rows, seconds: float) -> None:
     """The paper's training of one class, whole when it fits into the time left, else its rate over 300 iterations alone."""
     from r3dad.config import PaperConfig
     from r3dad.train import train
@@ -234,33 +239,14 @@ def training(seconds: float) -> Rows:
 
     run(20)
     rate = run(300) / 300
-    rows: Rows = {"300 iterations": {"ms_an_iteration": 1000 * rate}}
+    rows["300 iterations"] = {"ms_an_iteration": 1000 * rate}
     if 40_000 * rate < seconds:
         rows["40000 iterations"] = {"seconds": run(40_000)}
-    return rows
-
-
-def promises(results: dict[str, Rows]) -> list[dict[str, Any]]:
-    """Each promise with what was measured, None where nothing was."""
-    kept = []
-    for name, ((stage, row, field), how, value) in PROMISES.items():
-        measured = results.get(stage, {}).get(row, {}).get(field)
-        fulfilled = None if measured is None else (measured <= value if how == "<=" else measured >= value)
-        kept.append({"promise": name, "bound": f"{how} {value:g}", "measured": measured, "kept": fulfilled})
-    return kept
 
 
 def markdown(report: dict[str, Any]) -> str:
     """The table."""
-    lines = [
-        f"# {report['gpu']}, {report['date']}",
-        "",
-        "| promise | bound | measured | kept |",
-        "| --- | --- | --- | --- |",
-    ]
-    for p in report["promises"]:
-        measured = "not measured" if p["measured"] is None else f"{p['measured']:.4g}"
-        lines.append(f"| {p['promise']} | {p['bound']} | {measured} | {p['kept']} |")
+    lines = [f"# {report['gpu']}, {report['date']}", "", promised.table(report["promises"])]
     for stage, rows in report["results"].items():
         lines += ["", f"## {stage}", ""]
         if stage in report["failures"]:
@@ -274,14 +260,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--minutes", type=float, default=9.0, help="for everything; the whole training only if it fits")
-    parser.add_argument("--stages", default="roofline,reverse,layers,neighbours,scans,training")
+    parser.add_argument("--stages", default="roofline,reverse,neighbours,scans,tiles,patches,layers,training,baselines")
     options = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("benchmarks/gpu.py: PyTorch finds no GPU here")
     end = time.monotonic() + 60 * options.minutes
     date = datetime.datetime.now().strftime("%Y-%m-%d-%H%M")
     machine = re.sub(r"\W+", "-", torch.cuda.get_device_name() + " " + platform.node()).lower()
-    stages: dict[str, Callable[[], Rows]] = {
-        "roofline": roofline, "reverse": reverse, "layers": layers, "neighbours": neighbours, "scans": scans,
-        "training": lambda: training(end - time.monotonic() - 20),
+    stages: dict[str, Callable[[Rows], None]] = {
+        "roofline": roofline, "reverse": reverse, "neighbours": neighbours, "scans": scans, "tiles": tiles, "patches": patches,
+        "layers": layers, "training": lambda rows: training(rows, end - time.monotonic() - 80), "baselines": baselines,
     }  # fmt: skip
     report: dict[str, Any] = {
         "gpu": torch.cuda.get_device_name(), "date": date, "environment": doctor.environment(),
@@ -291,11 +279,12 @@ def main() -> None:
     path = options.out / f"gpu-{machine}-{date}.json"
     for name in options.stages.split(","):
         begin = time.monotonic()
+        rows = report["results"].setdefault(name, {})
         try:
-            report["results"][name] = stages[name]()
-        except Exception:  # one stage's failure must not cost the others' figures
-            report["results"][name], report["failures"][name] = {}, traceback.format_exc()
-        report["promises"] = promises(report["results"])
+            stages[name](rows)
+        except Exception:  # a failure must cost no other figures
+            report["failures"][name] = traceback.format_exc()
+        report["promises"] = promised.gpu(report["results"])
         path.write_text(json.dumps(report, indent=1))
         path.with_suffix(".md").write_text(markdown(report))
         print(f"{name}: {time.monotonic() - begin:.0f} s {'FAILED' if name in report['failures'] else ''}", flush=True)

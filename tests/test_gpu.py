@@ -9,7 +9,12 @@ from r3dad import backends, ops, philox
 from r3dad.config import PaperConfig
 from r3dad.diffusion import Schedule
 from r3dad.model import Autoencoder
+from r3dad.ops.cluster_distance import cluster_distance_definition
 from r3dad.ops.knn import knn_definition
+from r3dad.ops.reverse_diffusion import reverse_diffusion_definition
+from r3dad.synth.patch_gen import displace_patch_definition, patch_gen
+from tests.test_ops import PAPER, ROWS, mapped, reverse_case
+from tests.test_ops import test_backend_equals_the_definition as check_row
 
 pytestmark = pytest.mark.gpu
 
@@ -45,6 +50,52 @@ def test_knn_equals_the_definition(backend, k):
     want = knn_definition(query, reference, k)
     assert torch.allclose(distances, want[0], rtol=1e-6)
     assert backend == "keops" or torch.equal(indices, want[1])
+
+
+@pytest.mark.parametrize("op, backend, case", [row for row in ROWS if row.values[1] == "cuda"])
+def test_cuda_equals_the_definition_in_every_case(op, backend, case):
+    check_row(op, backend, case)
+
+
+@pytest.mark.parametrize("moved_by", [0.01, 1.0])
+def test_cluster_distance_at_full_size(moved_by):
+    u = philox.uniform(torch.arange(2, device="cuda"), 4096, 0)
+    points = torch.stack([u[..., 0], u[..., 1], 0.3 * (6 * u[..., 0]).sin()], -1)
+    reconstruction = points + moved_by * philox.normal(torch.arange(2, device="cuda"), 4096, 1)
+    args = points, reconstruction, 64
+    if reason := backends.why_not("cluster_distance", "cuda", *args):
+        pytest.skip(reason)
+    with backends.use_backend(cluster_distance="cuda"):
+        ours = ops.cluster_distance(*args)
+    assert torch.allclose(ours, cluster_distance_definition(*args), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("tile", [0, 32, 64, 128])
+@pytest.mark.parametrize("features", [0, 5])
+def test_reverse_diffusion_in_cuda_for_every_tile(tile, features):
+    args = mapped(reverse_case(3, 1000, 20, PAPER, features, precision="bfloat16"), lambda t: t.cuda())
+    if reason := backends.why_not("reverse_diffusion", "cuda", *args):
+        pytest.skip(reason)
+    from r3dad.kernels.reverse_diffusion_cuda import reverse_diffusion
+
+    if tile == 128 and torch.cuda.get_device_properties(0).shared_memory_per_block_optin < 230_912:
+        pytest.skip("tiles of 128 points need the shared memory of compute capability 9.0")
+    ours, plain = reverse_diffusion(*args, tile), reverse_diffusion_definition(*args)
+    doubled = mapped(args[:-1], lambda t: t.double() if t.is_floating_point() else t)
+    exact = reverse_diffusion_definition(*doubled, "float32")
+    error, allowed = ((t - exact).abs().max() for t in (ours, plain))
+    assert error <= 2 * allowed + 1e-6 * exact.abs().max()
+    assert torch.equal(ours, reverse_diffusion(*args, 64)), "depends on the tile"
+
+
+@pytest.mark.parametrize("kind", [None, "sink", "bulge", "damage"])
+@pytest.mark.parametrize("draw", ["gaussian", "uniform"])
+def test_patches_equal_the_definition(kind, draw):
+    points = philox.uniform(torch.arange(128, device="cuda"), 2048, 0)[..., :3] * 2 - 1
+    seeds = torch.arange(128, device="cuda") + 2**40
+    good, defective, mask = patch_gen(points, seeds, 1 / 32, 0.1, draw, kind)
+    want, wanted = displace_patch_definition(good, seeds, 64, 0.1, draw, kind)
+    assert torch.equal(mask, wanted) and torch.allclose(defective, want, atol=2e-6)
 
 
 def test_the_same_seed_gives_the_same_bits():
