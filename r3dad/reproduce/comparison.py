@@ -17,9 +17,6 @@ from r3dad.reproduce.run import Run, in_words, paper_schedule
 from r3dad.reproduce.table import NOT_AT_HAND, Table, mean, published
 from r3dad.scans import DatasetClass
 
-QUICK = {name: {"steps": 60} for name in ("patchcore-pointmae", "m3dm-pointmae", "reg3d-ad", "imrnet")}
-"""Settings of the rivals that train, under ``--quick``; the others run as they are."""
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -101,7 +98,7 @@ def _table(run: Run, name: str, title: str, layout: str, group: Callable[[str], 
 
 
 def _cell(run: Run, item: DatasetClass, method: str, seed: int, layout: str) -> Cell:
-    settings = paper_schedule(run.quick, layout) if method == PAPER else QUICK.get(method, {}) if run.quick else {}
+    settings = paper_schedule(run.quick, layout) if method == PAPER else {}
     settings = {**settings, **run.settings.get(method, {})}
     return Cell(item, method, seed, settings, run.out / "methods" / layout, run.device)
 
@@ -109,13 +106,9 @@ def _cell(run: Run, item: DatasetClass, method: str, seed: int, layout: str) -> 
 def schedule(run: Run, methods: list[str], layout: str) -> str:
     """What was run, in words."""
     words = [f"{PAPER} {in_words(run.quick, layout)}"] if PAPER in methods else []
-    short = {name: QUICK[name] for name in methods if name in QUICK and run.quick}
-    words += [
-        f"{name} quick: " + ", ".join(f"{k}={v}" for k, v in settings.items()) for name, settings in short.items()
-    ]
-    words += [f"{name} set {given}" for name, given in run.settings.items() if name in methods]
-    rest = [name for name in methods if name != PAPER and name not in short]
-    return "; ".join([*words, f"{', '.join(rest)}: their defaults"] if rest else words)
+    rest = [name for name in methods if name != PAPER]
+    words += [f"{', '.join(rest)}: their defaults"] if rest else []
+    return "; ".join([*words, *(f"{name} set {given}" for name, given in run.settings.items() if name in methods)])
 
 
 def _remarks(found: dict[tuple[str, str], dict[str, list[dict[str, Any]]]]) -> list[str]:
