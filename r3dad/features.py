@@ -18,16 +18,15 @@ FLOOR = 0.001
 
 @dataclass
 class ScanFeatures:
-    """Per-point input of the scorer and the hand-made scores."""
+    """Per-point input of the scorer, and what is known of the whole scan."""
 
     nodes: np.ndarray  #: [N, F] float32
     neighbours: np.ndarray  #: [N, NEIGHBOURS] int64, nearest first, each point itself first
     points: np.ndarray  #: [N, 3] float32, aligned
     normals: np.ndarray  #: [N, 3] float32, of the surface at the point
-    plain: np.ndarray  #: [N] score without learning, in multiples of the scan's noise
     gap: float  #: largest gap in the scan, in spacings of the scan
     typical: float  #: what 95 % of the surface's gaps stay below
-    complete: float  #: share of the surface that can be seen which the scan should have seen
+    complete: float  #: share of the surface that can be seen which the scan covers
     noise: float
     spacing: float
 
@@ -43,23 +42,21 @@ def _unsupported(size: np.ndarray, j: np.ndarray) -> np.ndarray:
     return np.minimum(1, 2 * third / np.maximum(size, 1e-9))
 
 
-def _log(x: np.ndarray) -> np.ndarray:
-    return np.log(x + 1e-4)
-
-
 def _squash(x: np.ndarray) -> np.ndarray:
     return np.arcsinh(2 * x)
 
 
-def gaps(surface: Surface, points: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Emptiness of every surface point ``[S]`` in spacings of the scan there, and whether the scan should have seen it.
+def gaps(surface: Surface, points: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Emptiness of every surface point ``[S]`` in spacings of the scan there, whether the scan should have seen it, and the share covered.
 
     ``spacing [N]`` is the scan's local spacing. Emptiness is 0 where the sensor could not look.
     """
     least, i = Neighbours(points)(surface.points)
     empty = np.minimum(least, 0.15) / spacing[i]
     expected = surface.expected(empty < 1.5 * max(1.0, 2 * float(np.median(empty))))
-    return empty * expected, expected
+    # A scan covers a fifth of the surface at least.
+    covered = empty < 1.5 * max(1.0, 2 * float(np.quantile(empty, 0.2)))
+    return empty * expected, expected, float(covered[surface.firm.any(1)].mean())
 
 
 def _scales(field: np.ndarray, weights: np.ndarray, j: np.ndarray, wide: bool) -> list[np.ndarray]:
@@ -71,12 +68,12 @@ def _scales(field: np.ndarray, weights: np.ndarray, j: np.ndarray, wide: bool) -
     return levels
 
 
-def describe(surface: Surface, bent: list[np.ndarray]) -> tuple[ScanFeatures, list[Departure]]:
-    """Features of a scan fitted to ``surface`` in each way of ``bent``: clouds ``[N, 3]`` of the same points, the first for the verdict."""
-    q = bent[0]
+def describe(surface: Surface, fitted: list[np.ndarray]) -> tuple[ScanFeatures, list[Departure]]:
+    """Features of a scan fitted to ``surface`` in several ways: clouds ``[N, 3]`` of the same points, the first for shape and gaps."""
+    q = fitted[0]
     distance, j = Neighbours(q)(q, NEIGHBOURS + 1)
     j = j[:, :NEIGHBOURS]
-    departures = [surface.departure(p) for p in bent]
+    departures = [surface.departure(p) for p in fitted]
     first = departures[0]
     near = first.near
     normals = surface.normals[near].astype(np.float32)
@@ -84,28 +81,30 @@ def describe(surface: Surface, bent: list[np.ndarray]) -> tuple[ScanFeatures, li
     scale = np.float32(noise + FLOOR)
     weights = np.maximum(np.einsum("nki,ni->nk", normals[j], normals), 0.02).astype(np.float32)
     columns: list[np.ndarray] = []
-    # Benefit of the doubt at edges: best for the verdict.
+    # The benefit of the doubt at edges.
     size = np.abs(first.signed)
     support = _unsupported(size, j)
     field = np.column_stack([size, first.vector]).astype(np.float32) * support[:, None].astype(np.float32)
-    levels = _scales(field, weights, j, False)
-    for x in levels:
+    for x in _scales(field, weights, j, False):
         drift = np.linalg.norm(x[:, 1:], axis=1)
         columns += [np.log((x[:, 0] + 1e-4) / scale), np.log((drift + 1e-4) / scale)]
-    plain = 0.5 * (levels[1][:, 0] + np.linalg.norm(levels[1][:, 1:], axis=1)) / scale
     columns += [_squash(field[:, 0] / scale), _squash(10 * size * (1 - support) / scale)]
-    # Planes of the nearest surface points, under every fit: best for the map.
+    # Planes of the nearest surface points, under every fit, at all scales.
     for d in departures:
         size = np.abs(d.plane)
         signed = (d.plane * _unsupported(size, j)).astype(np.float32)
-        columns += [_squash(signed / scale), _log(np.abs(signed))]
-        for x in _scales(np.column_stack([signed, np.abs(signed)]), weights, j, True):
+        columns.append(_squash(signed / scale))
+        field = np.column_stack([signed, np.abs(signed)])
+        for x in _scales(field, weights, j, True) + surface.coarse(field, near):
             columns += [
                 _squash(2 * x[:, 0] / scale),
-                _log(x[:, 1]),
                 np.log((x[:, 1] + 1e-4) / scale),
                 np.log((np.abs(x[:, 0]) + 1e-4) / scale),
             ]
+    # What sticks out of an edge or is worn off it lies beyond one of its planes only.
+    for sided in (first.low, first.high):
+        x = _squash(sided / scale)
+        columns += [x, x[j[:, :8]].mean(1), x[j[:, :32]].mean(1)]
     # Shape of the scan against the surface's.
     x = q[j[:, :14]]
     own, curvature = surface_normals(q, x, np.full(x.shape[:2], 1 / x.shape[1]))
@@ -117,11 +116,22 @@ def describe(surface: Surface, bent: list[np.ndarray]) -> tuple[ScanFeatures, li
     density = np.log(ratio / np.median(ratio))
     columns += [*np.log(shape + 0.02).T, *np.log(around + 0.02).T, density, density[j[:, :16]].mean(1)]
     # Surface the scan should have seen and did not, carried to the points beside it, and how gappy the scan is anyway.
-    empty, expected = gaps(surface, q, local)
+    empty, expected, complete = gaps(surface, q, local)
     wide = empty[surface.near].mean(1)
     beside = surface.near[near]
     typical = float(np.quantile(wide[expected], 0.95)) if expected.any() else 1.0
     coverage = wide[near]
+    hops = [wide]
+    for _ in range(3):
+        hops.append(hops[-1][surface.near].max(1))
+    # A scan's points stand apart by several of the surface's: from a gap's inside to its rim it may be a few steps.
+    core = np.flatnonzero(wide > 0.4 + 1.4 * typical)
+    lost = np.minimum(Neighbours(surface.points[core])(q)[0], 0.1) if len(core) else np.full(len(q), 0.1)
+    columns += [np.log(lost + 0.002), np.log((lost + 0.002) / local)]
+    columns += [np.log((0.1 + h[near]) / (0.1 + typical)) for h in hops[2:]]
+    # Neighbours on one side only: a rim, or the border of the view.
+    for k in (16, 32):
+        columns.append(np.linalg.norm(q[j[:, :k]].mean(1) - q, axis=1) / distance[:, k - 1])
     carried = [
         empty[near],
         coverage,
@@ -138,7 +148,4 @@ def describe(surface: Surface, bent: list[np.ndarray]) -> tuple[ScanFeatures, li
     columns += [np.full(len(q), np.log(noise + 1e-4)), np.log(local + 1e-4), np.log(local / (noise + 1e-4))]
     nodes = np.column_stack(columns).astype(np.float32)
     spacing = float(np.median(local))
-    complete = float(expected.sum() / max(surface.firm.any(1).sum(), 1))
-    return ScanFeatures(
-        nodes, j, q.astype(np.float32), normals, plain.astype(np.float32), gap, typical, complete, noise, spacing
-    ), departures
+    return ScanFeatures(nodes, j, q.astype(np.float32), normals, gap, typical, complete, noise, spacing), departures

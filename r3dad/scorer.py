@@ -20,8 +20,6 @@ SHIPPED = Path(__file__).parent / "data" / "scorer.safetensors"
 EDGE = 4
 BLOCK = 512
 """Points whose messages are in memory at once: they stay in the cache."""
-SURE_GAP = 0.7
-"""Log of the largest over the typical gap that good scans of whole surfaces stay below."""
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.03)
 """Top shares of a scan that its verdict looks at."""
 
@@ -32,14 +30,9 @@ def top(scores: np.ndarray, share: float) -> float:
     return float(np.partition(scores, -count)[-count:].mean())
 
 
-def summary(scan: ScanFeatures, logits: np.ndarray) -> np.ndarray:
-    """What the verdict on a scan is taken from ``[10]``: top of the plain scores, sure gap, gap, tops of the logits, noise, spacing."""
-    tops = [top(logits, share) for share in SHARES]
-    plain = np.log(top(scan.plain, 0.002))
-    gap = np.log((0.1 + scan.gap) / (0.1 + scan.typical))
-    # Where a scan shows everything there is no view to guess, and a gap is a gap.
-    sure = max(gap - SURE_GAP, 0.0) if scan.complete > 0.8 else 0.0
-    return np.array([plain, sure, gap, *tops, np.log(scan.noise + 1e-4), np.log(scan.spacing)])
+def summary(logits: np.ndarray) -> np.ndarray:
+    """What the verdict on a scan is taken from ``[5]``: means of the highest SHARES of its logits ``[N]``."""
+    return np.array([top(logits, share) for share in SHARES])
 
 
 def _take(values: Tensor, j: Tensor) -> Tensor:
@@ -89,7 +82,7 @@ class Scorer(nn.Module):
         self.first = nn.Linear(features, width)
         self.rounds = nn.ModuleList(Messages(width) for _ in strides)
         self.last = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
-        self.decide = nn.Linear(len(SHARES) + 5, 1)
+        self.decide = nn.Linear(len(SHARES), 1)
 
     def forward(self, nodes: Tensor, j: Tensor, points: Tensor, normals: Tensor, spacing: Tensor | float) -> Tensor:
         """nodes [N, F], j [N, 32] (itself first), points and normals [N, 3], spacing of the scan (or [N, 1, 1]) -> logits [N]."""
@@ -116,9 +109,9 @@ class Scorer(nn.Module):
         return 0.5 * (logits + logits[scan.neighbours[:, :16]].mean(1))
 
     @torch.no_grad()
-    def verdict(self, scan: ScanFeatures, logits: np.ndarray) -> float:
-        """Logit of the scan being defective."""
-        x = torch.from_numpy(summary(scan, logits)).to(self.mean.device, self.mean.dtype)
+    def verdict(self, logits: np.ndarray) -> float:
+        """Logit of the scan with point logits ``[N]`` being defective."""
+        x = torch.from_numpy(summary(logits)).to(self.mean.device, self.mean.dtype)
         return float(self.decide(x))
 
     def state(self) -> tuple[dict[str, Tensor], dict]:

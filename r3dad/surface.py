@@ -14,6 +14,7 @@ import torch
 
 from r3dad import backends, ops
 
+PATCHES = 1500
 VIEWS = 162
 """Directions a surface is looked at from, for orientation and for what a one-sided scan should have seen."""
 
@@ -132,6 +133,8 @@ class Departure:
     signed: np.ndarray  #: along the outward normal, + material, - missing
     vector: np.ndarray  #: [N, 3] from the surface to the point
     plane: np.ndarray  #: signed distance to the plane of the nearest surface point
+    low: np.ndarray  #: least and greatest signed plane distance of the candidates: what sticks out of an edge lies beyond one plane only
+    high: np.ndarray
     near: np.ndarray  #: index of the nearest surface point
 
 
@@ -150,11 +153,19 @@ class Surface:
     reach: np.ndarray = field(init=False)
     near: np.ndarray = field(init=False)
     firm: np.ndarray = field(init=False)
+    patch: np.ndarray = field(init=False)
+    patches: np.ndarray = field(init=False)
+    alike: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.find = Neighbours(self.points)
         distance, near = self.find(self.points, 17)
         self.reach, self.near = distance[:, 16], near
+        # At most PATCHES patches: the one of each point, the 9 nearest to each, and how far those face the same way.
+        pick = thin(self.points, PATCHES)
+        find, middle, n = Neighbours(self.points[pick]), self.points[pick], self.normals[pick]
+        self.patch, self.patches = find(self.points)[1], find(middle, 9)[1]
+        self.alike = np.maximum(np.einsum("pi,pki->pk", n, n[self.patches]), 0.02)
         d = directions(self.sees.shape[1])
         around = (d @ d.T > np.cos(np.radians(17))).astype(np.float32)
         # Seen for sure: head-on enough for any sensor, and from nearly all directions around.
@@ -200,11 +211,27 @@ class Surface:
         size = np.hypot(off, beyond)
         best = size.argmin(1)
         r = np.arange(len(points))
-        plane = off[:, 0]
+        plane, low, high = off[:, 0], off.min(1), off.max(1)
         off, beyond, n, v = off[r, best], beyond[r, best], n[r, best], v[r, best]
         flat = v - off[:, None] * n
         vector = off[:, None] * n + (beyond / np.maximum(np.sqrt(along2[r, best]), 1e-12))[:, None] * flat
-        return Departure(size[r, best] * np.where(off < 0, -1.0, 1.0), vector, plane, j[:, 0])
+        return Departure(size[r, best] * np.where(off < 0, -1.0, 1.0), vector, plane, low, high, j[:, 0])
+
+    def coarse(self, values: np.ndarray, near: np.ndarray) -> list[np.ndarray]:
+        """``values [N, C]`` of points whose nearest surface points are ``near [N]``, averaged over the 9 patches around, and once more.
+
+        Returns two arrays [N, C] float32.
+        """
+        patch = self.patch[near]
+        count = np.bincount(patch, minlength=len(self.patches)).astype(float)
+        total = np.stack([np.bincount(patch, column, len(count)) for column in values.T], 1)
+        weight = np.maximum((self.alike * count[self.patches]).sum(1), 1e-6)[:, None]
+        found = []
+        for _ in range(2):
+            mean = np.einsum("pk,pkc->pc", self.alike, total[self.patches]) / weight
+            total = mean * count[:, None]
+            found.append(mean[patch].astype(np.float32))
+        return found
 
     def expected(self, covered: np.ndarray, tolerance: float = 0.02) -> np.ndarray:
         """Surface points ``[S]`` a scan should have seen, given those it did (``covered [S]``, bool).

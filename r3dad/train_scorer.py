@@ -1,6 +1,6 @@
 """Train the scorer that ships with the package, from nothing but the package.
 
-    python -m r3dad.train_scorer --out scorer.safetensors [--designs 2] [--scans 10] [--good FOLDER ...]
+    python -m r3dad.train_scorer --out scorer.safetensors [--designs 5] [--scans 12] [--keep FOLDER] [--good FOLDER ...]
 
 Parts, scans, sensors and defects are made by `r3dad.simulate`; four good scans of a part are fused as by the recipe, and further good and
 defective scans of it are described against them. ``--good`` adds the good scans of data sets (their ``train`` folders, nothing else), with
@@ -13,7 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,53 +27,118 @@ from r3dad.surface import Surface, thin
 from r3dad.synth.defects import Geometry, draw_kinds, synthetic
 
 KINDS = {
-    "bump": 1.0, "dent": 1.0, "scratch": 1.5, "crack": 1.5, "hole": 3.0, "chip": 0.7, "break": 1.2, "burr": 1.5, "flash": 0.5, "bend": 1.2,
+    "bump": 1.0, "dent": 1.0, "scratch": 1.5, "crack": 1.5, "hole": 3.0, "chip": 0.7, "break": 1.2, "burr": 1.5, "flash": 0.5, "bend": 2.5,
     "warp": 0.6, "wear": 0.6, "pits": 0.4, "spatter": 0.4, "blob": 0.6, "bead": 0.5, "chatter": 0.4, "rough": 0.4,
 }  # fmt: skip
 """How often each kind of `r3dad.simulate` is drawn."""
 SENSORS = {"uniform": 0.45, "one_sided": 0.25, "structured": 0.08, "lines": 0.07, "multiview": 0.1, "cmm": 0.05}
 GOOD = 0.4
 """Share of the scans without a defect."""
-SURFACE, MOST, CROP, CROPS = 24_000, 12_000, 2200, 3
+GOOD_SCANS, SURFACE, MOST, CROP, CROPS = 4, 24_000, 12_000, 2200, 3
 
 
 @dataclass
 class Sample:
-    """A described scan, its labels ``[N]``, and what made it."""
+    """A described scan, its labels ``[N]``, and what made it; half precision, so that thousands fit into memory."""
 
     scan: ScanFeatures
     label: np.ndarray
     kind: str
     group: str
 
+    @classmethod
+    def of(cls, scan: ScanFeatures, label: np.ndarray, kind: str, group: str) -> Sample:
+        half = {"nodes": np.float16, "normals": np.float16, "neighbours": np.uint16}
+        packed = {name: getattr(scan, name).astype(kind) for name, kind in half.items()}
+        return cls(replace(scan, **packed), label, kind, group)
 
-def designs(seeds: range, scans: int) -> Iterator[list[Sample]]:
-    """Samples of every family's designs ``seeds``, a list per design."""
-    from r3dad.simulate.parts import FAMILIES, part
+    def whole(self) -> ScanFeatures:
+        """The scan as the scorer takes it."""
+        scan = self.scan
+        return replace(
+            scan,
+            nodes=scan.nodes.astype(np.float32),
+            normals=scan.normals.astype(np.float32),
+            neighbours=scan.neighbours.astype(np.int64),
+        )
+
+
+@dataclass
+class Design:
+    """Simulated scans of one part (shares of its diagonal): good ones that make the surface, and good and defective ones to describe."""
+
+    family: str
+    good: list[np.ndarray]
+    points: list[np.ndarray]
+    labels: list[np.ndarray]
+    kinds: list[str]
+    sensors: list[str]
+
+    def save(self, path: Path) -> None:
+        """Write as a NumPy archive."""
+        clouds = {f"{name}{i}": c for name in ("good", "points", "labels") for i, c in enumerate(getattr(self, name))}
+        np.savez(path, family=self.family, kinds=self.kinds, sensors=self.sensors, **clouds)
+
+    @classmethod
+    def load(cls, path: Path) -> Design:
+        """Read what `save` wrote."""
+        with np.load(path) as file:
+            count = len(file["kinds"])
+            good = [file[f"good{i}"] for i in range(GOOD_SCANS)]
+            clouds = [[file[f"{name}{i}"] for i in range(count)] for name in ("points", "labels")]
+            return cls(str(file["family"]), good, *clouds, file["kinds"].tolist(), file["sensors"].tolist())
+
+
+def simulated(family: str, seed: int, scans: int) -> Design:
+    """Design number ``seed`` of a family: ``scans`` scans by all sensors, some of a defective part."""
+    from r3dad.simulate.parts import part
     from r3dad.simulate.scan import scan
 
     kinds, odds = list(KINDS), np.array(list(KINDS.values()))
     sensors, share = list(SENSORS), np.array(list(SENSORS.values()))
+    rng = np.random.default_rng([seed, *family.encode()])
+    design = part(family, seed)
+    count = 40_000 if rng.random() < 0.25 else int(rng.integers(6000, 14_000))
+    good = [
+        scan(design, seed=10_000 + i, points=count, pose="fixed").points / design.diagonal for i in range(GOOD_SCANS)
+    ]
+    made = Design(family, good, [], [], [], [])
+    for k in range(scans):
+        kind = None if k < GOOD * scans else str(rng.choice(kinds, p=odds / odds.sum()))
+        sensor = str(rng.choice(sensors, p=share / share.sum()))
+        one = scan(design, seed=k, points=int(rng.integers(5000, 14_000)), sensor=sensor, pose="fixed", defect=kind)
+        p = one.points / design.diagonal
+        made.points.append(p + np.cross(0.004 * rng.normal(size=3), p) + 0.002 * rng.normal(size=3))
+        made.labels.append(one.labels)
+        made.kinds.append(kind or "good")
+        made.sensors.append(sensor)
+    return made
+
+
+def described(design: Design) -> list[Sample]:
+    """The scans of a design against the surface of its good ones."""
+    _, surface = fuse(design.good, SURFACE)
+    ground = Ground(surface)
+    return [
+        Sample.of(describe(surface, ground.fitted(p))[0], labels, kind, design.family)
+        for p, labels, kind in zip(design.points, design.labels, design.kinds, strict=True)
+    ]
+
+
+def designs(seeds: range, scans: int, keep: Path | None = None) -> Iterator[list[Sample]]:
+    """Samples of every family's designs ``seeds``, a list per design; ``keep``: folder that holds, or gets, the simulated scans."""
+    from r3dad.simulate.parts import FAMILIES
+
     for seed in seeds:
         for family in sorted(FAMILIES):
-            rng = np.random.default_rng([seed, *family.encode()])
-            design = part(family, seed)
-            count = 40_000 if rng.random() < 0.25 else int(rng.integers(6000, 14_000))
-            good = [
-                scan(design, seed=10_000 + i, points=count, pose="fixed").points / design.diagonal for i in range(4)
-            ]
-            _, surface = fuse(good, SURFACE)
-            ground, found = Ground(surface), []
-            for k in range(scans):
-                kind = None if k < GOOD * scans else str(rng.choice(kinds, p=odds / odds.sum()))
-                sensor = str(rng.choice(sensors, p=share / share.sum()))
-                made = scan(
-                    design, seed=k, points=int(rng.integers(5000, 14_000)), sensor=sensor, pose="fixed", defect=kind
-                )
-                p = made.points / design.diagonal
-                p = p + np.cross(0.004 * rng.normal(size=3), p) + 0.002 * rng.normal(size=3)
-                found.append(Sample(describe(surface, ground.fitted(p))[0], made.labels, kind or "good", family))
-            yield found
+            file = keep / f"{family}.{seed}.{scans}.npz" if keep else None
+            if file and file.exists():
+                design = Design.load(file)
+            else:
+                design = simulated(family, seed, scans)
+                if file:
+                    design.save(file)
+            yield described(design)
 
 
 def good_scans(folder: Path, scans: int) -> Iterator[list[Sample]]:
@@ -97,7 +162,7 @@ def good_scans(folder: Path, scans: int) -> Iterator[list[Sample]]:
                 p, label = synthetic(rng, good[int(raw)], kinds, raw=raw)
                 kept = thin(p, MOST)
                 found.append(
-                    Sample(
+                    Sample.of(
                         describe(others, ground.fitted(p[kept]))[0], label[kept], "+".join(kinds) or "good", entry.name
                     )
                 )
@@ -116,7 +181,8 @@ def _crop(sample: Sample, rng: np.random.Generator) -> list[np.ndarray]:
     j = index[scan.neighbours[keep]]
     j = np.where(j < 0, np.arange(len(keep))[:, None], j)
     spacing = np.full((len(keep), 1, 1), scan.spacing, np.float32)
-    return [scan.nodes[keep], j, scan.points[keep], scan.normals[keep], spacing, sample.label[keep].astype(np.float32)]
+    nodes, normals, label = (x[keep].astype(np.float32) for x in (scan.nodes, scan.normals, sample.label))
+    return [nodes, j, scan.points[keep], normals, spacing, label]
 
 
 def train(samples: list[Sample], held: list[Sample], *, steps: int, width: int = 40, seed: int = 0) -> Scorer:
@@ -127,7 +193,7 @@ def train(samples: list[Sample], held: list[Sample], *, steps: int, width: int =
 
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    nodes = np.concatenate([s.scan.nodes[::5] for s in samples])
+    nodes = np.concatenate([s.scan.nodes[::20] for s in samples]).astype(np.float32)
     net = Scorer(nodes.shape[1], width)
     net.mean.copy_(torch.from_numpy(nodes.mean(0)))
     net.std.copy_(torch.from_numpy(nodes.std(0) + 1e-3))
@@ -158,7 +224,7 @@ def train(samples: list[Sample], held: list[Sample], *, steps: int, width: int =
                 flush=True,
             )
     net.eval()
-    x = np.stack([summary(s.scan, net.score(s.scan)) for s in held])
+    x = np.stack([summary(net.score(s.whole())) for s in held])
     centre, spread = x.mean(0), x.std(0) + 1e-6
     rule = LogisticRegression(C=1.0).fit((x - centre) / spread, [bool(s.label.any()) for s in held])
     weight = rule.coef_ / spread
@@ -173,24 +239,32 @@ def main(argv: list[str] | None = None) -> int:
     )
     ap.add_argument("--out", type=Path, required=True)
     ap.add_argument(
-        "--designs", type=int, default=2, help="designs per family of parts; one more is held out for the verdict"
+        "--designs", type=int, default=5, help="designs per family of parts; one more is held out for the verdict"
     )
-    ap.add_argument("--scans", type=int, default=10, help="scans per design, or per class with --good")
+    ap.add_argument("--scans", type=int, default=12, help="scans per design, or per class with --good")
     ap.add_argument("--good", type=Path, nargs="*", default=[], help="data sets whose good scans take part too")
-    ap.add_argument("--steps", type=int, default=1500)
+    ap.add_argument("--keep", type=Path, help="folder for the simulated scans: a second run takes them from there")
+    ap.add_argument("--steps", type=int, default=2500)
     ap.add_argument("--seed", type=int, default=0)
     args = ap.parse_args(argv)
     torch.set_num_threads(1)
+    if args.keep:
+        args.keep.mkdir(parents=True, exist_ok=True)
     samples: list[Sample] = []
-    for source in (designs(range(args.designs), args.scans), *(good_scans(folder, args.scans) for folder in args.good)):
+    for source in (
+        designs(range(args.designs), args.scans, args.keep),
+        *(good_scans(folder, args.scans) for folder in args.good),
+    ):
         for found in source:
             samples += found
             print(f"{found[0].group}: {len(samples)} scans", file=sys.stderr, flush=True)
-    held = [sample for found in designs(range(args.designs, args.designs + 1), args.scans) for sample in found]
+    last = range(args.designs, args.designs + 1)
+    held = [sample for found in designs(last, args.scans, args.keep) for sample in found]
     print(f"held out for the verdict: {len(held)} scans", file=sys.stderr, flush=True)
     net = train(samples, held, steps=args.steps, seed=args.seed)
     tensors, form = net.state()
-    checkpoint.save(args.out, "scorer", tensors, {"scorer": form, "made": {k: str(v) for k, v in vars(args).items()}})
+    made = {k: getattr(args, k) for k in ("designs", "scans", "steps", "seed")} | {"good": [f.name for f in args.good]}
+    checkpoint.save(args.out, "scorer", tensors, {"scorer": form, "made": made})
     print(f"{args.out}: {len(samples)} scans of {len({s.group for s in samples})} parts")
     return 0
 

@@ -86,3 +86,18 @@ def test_neighbours_are_those_of_a_full_search(queries):
     np.testing.assert_allclose(distance, np.sort(full, axis=1)[:, :5], atol=1e-6)
     np.testing.assert_allclose(np.take_along_axis(full, j, axis=1), distance, atol=1e-6)
     assert Neighbours(reference)(query)[1].shape == (queries,)
+
+
+def test_an_edges_burr_lies_beyond_one_plane_only(surface):
+    over = np.array([[60.5, 20.0, 14.8], [40.0, 20.0, 15.8]])  # beside the edge of the low top; above the top's middle
+    found = surface.departure(over, 12)
+    assert abs(found.signed[0]) < 0.3 and found.high[0] > 0.4
+    assert found.high[1] - found.low[1] < 0.2 and abs(found.signed[1] - 0.8) < 0.15
+
+
+def test_coarse_means_are_of_the_place(surface):
+    near = np.arange(len(surface.points))[::3]
+    x = surface.points[near, 0]
+    once, twice = surface.coarse(np.stack([x, np.ones_like(x)], 1), near)
+    assert np.allclose(once[:, 1], 1) and np.allclose(twice[:, 1], 1)
+    assert np.abs(once[:, 0] - x).mean() < np.abs(twice[:, 0] - x).mean() < 4

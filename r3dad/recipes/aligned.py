@@ -8,8 +8,9 @@ scans only: each against the others, with and without synthetic defects. Lengths
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,11 +25,16 @@ from r3dad.recipes.calibration import Calibrating, Calibration
 from r3dad.recipes.result import RecipeResult
 from r3dad.scorer import Scorer, load_scorer
 from r3dad.surface import Departure, Neighbours, Surface, thin
-from r3dad.synth.defects import Geometry, draw_kinds, synthetic
+from r3dad.synth.defects import Geometry, Sensor, draw_kinds, synthetic
 
 LEAST = 500
 """Fewer points than this carry no verdict."""
 CHUNK = 200_000
+COMPLETE = 0.8
+"""A scan that covers more than this share of what can be seen of the surface is a whole one; else it is one-sided."""
+LEAST_SPREAD = 0.3
+"""Verdicts of good scans (logits) are not taken to differ less than this."""
+WHOLE, SIDED = Sensor(one_sided=0.0), Sensor(one_sided=1.0)
 Progress = Callable[[float, str], None]
 
 
@@ -38,14 +44,14 @@ class AlignedConfig:
 
     pose: ``"search"``, or ``"fixed"`` for scans already in place. most: points of a scan that are scored; a denser scan is thinned
     evenly and every point takes the score of the kept points around it. surface_points: of the fused surface. calibration:
-    synthetic scans per good scan that the threshold is taken from. false_alarm_rate: share of good scans above the threshold, as
-    calibrated. seed: of every draw.
+    synthetic whole scans, and as many one-sided ones, per good scan that the threshold is taken from.
+    false_alarm_rate: share of good scans above the threshold, as calibrated. seed: of every draw.
     """
 
     pose: Literal["search", "fixed"] = "search"
     most: int = 12_000
     surface_points: int = 24_000
-    calibration: int = 8
+    calibration: int = 6
     false_alarm_rate: float = 0.05
     seed: int = 0
 
@@ -71,13 +77,13 @@ class Ground:
         self.nearest = Nearest(self.points)
 
     def fitted(self, points: np.ndarray, rigid: bool = True) -> list[np.ndarray]:
-        """The cloud ``[N, 3]`` moved onto the surface, a little stretched, and a little bent."""
+        """The cloud ``[N, 3]`` moved onto the surface a little stretched, the same and a little bent, and as a rigid body."""
         q = _tensor(points)
         if rigid:
             q = fit_rigid(q, self.points, self.normals, nearest=self.nearest)[0]
         stretched = fit_affine(q, self.points, self.normals, nearest=self.nearest, steps=4)[0]
         bent = fit_quadratic(stretched, self.points, self.normals, nearest=self.nearest, steps=4)[0]
-        return [stretched.double().numpy(), bent.double().numpy()]
+        return [x.double().numpy() for x in (stretched, bent, q)]
 
 
 def fuse(clouds: Sequence[np.ndarray], most: int) -> tuple[list[np.ndarray], Surface]:
@@ -104,6 +110,7 @@ class AlignedRecipe:
     def __init__(self, config: AlignedConfig, frame: Frame, surface: Surface, scorer: Scorer) -> None:
         self.config, self.frame, self.surface, self.scorer = config, frame, surface, scorer
         self._ground = Ground(surface)
+        self.usual = np.array([[0.0, 1.0]] * 2)
         self.threshold, self.false_alarm_rate, self.found, self.note = math.inf, config.false_alarm_rate, 0.0, ""
 
     @classmethod
@@ -119,10 +126,11 @@ class AlignedRecipe:
     ) -> AlignedRecipe:
         """Fuse good scans ``[M_i, 3]`` (mm) and calibrate the threshold.
 
+        One scan of three or more that does not join the others is left out, with a warning.
         ``scorer``: in place of the shipped one. ``resume`` is not used: a fit takes well under a minute.
 
         Raises:
-            InputError: no scan, an unknown setting, a scan with too few points or that does not fit the others.
+            InputError: no scan, an unknown setting, a scan with too few points, scans that do not fit each other.
         """
         try:
             config = AlignedConfig(**settings)
@@ -138,10 +146,15 @@ class AlignedRecipe:
                 raise InputError(f"good scan {i + 1} has {len(cloud)} points: expected at least {LEAST}")
         say(0.0, "registering the good scans")
         frame, poses = Frame.build(list(clouds), pose=config.pose)
-        strange = [f"good scan {i + 1}: {pose.reason}" for i, pose in enumerate(poses) if not pose.ok]
+        strange = {i: f"good scan {i + 1}: {pose.reason}" for i, pose in enumerate(poses) if not pose.ok}
+        if len(strange) == 1 and len(clouds) > 2:
+            rest = [cloud for i, cloud in enumerate(clouds) if i not in strange]
+            recipe = cls.fit(rest, device=device, progress=progress, scorer=scorer, **settings)
+            recipe._warn(f"left out, as it does not join the others: {next(iter(strange.values()))}")
+            return recipe
         if strange:
             raise InputError(
-                f"good scans disagree: {'; '.join(strange)}; leave them out or check that they show the same part"
+                f"good scans disagree: {'; '.join(strange.values())}; leave them out or check that they show the same part"
             )
         centre = frame.centre.numpy()
         inside = [(_moved(pose, c) - centre) / frame.scale for pose, c in zip(poses, clouds, strict=True)]
@@ -150,10 +163,14 @@ class AlignedRecipe:
         inside, surface = fuse(inside, config.surface_points)
         recipe = cls(config, frame, surface, (scorer or load_scorer()).to(device))
         if len(clouds) == 1:
-            recipe.note = "fitted to one good scan: how good parts differ is unknown, so the threshold is a guess"
+            recipe._warn("fitted to one good scan: how good parts differ is unknown, so the threshold is a guess")
         recipe._calibrate(inside, say)
         say(1.0, "fitted")
         return recipe
+
+    def _warn(self, words: str) -> None:
+        self.note = "; ".join(filter(None, (self.note, words)))
+        warnings.warn(words, stacklevel=3)
 
     def predict(self, points: np.ndarray) -> RecipeResult:
         """Scores of a scan ``[M, 3]`` (mm, any pose unless the recipe's is fixed).
@@ -170,7 +187,7 @@ class AlignedRecipe:
         kept = thin(bent[0], self.config.most)
         features, departures = describe(self.surface, [b[kept] for b in bent])
         logits = self.scorer.score(features)
-        score = self.scorer.verdict(features, logits)
+        score = self._relative(self.scorer.verdict(logits), features.complete)
         logits = self.scorer.smooth(features, logits)
         whole = departures[0]
         if len(kept) < len(points):
@@ -193,7 +210,10 @@ class AlignedRecipe:
         """`Surface.departure` of any number of points in bounded memory."""
         parts = [self.surface.departure(points[i : i + CHUNK]) for i in range(0, len(points), CHUNK)]
         return Departure(
-            *(np.concatenate([getattr(p, f) for p in parts]) for f in ("signed", "vector", "plane", "near"))
+            *(
+                np.concatenate([getattr(p, f) for p in parts])
+                for f in ("signed", "vector", "plane", "low", "high", "near")
+            )
         )
 
     @staticmethod
@@ -210,28 +230,45 @@ class AlignedRecipe:
         """Threshold: the score that few of many synthetic good scans exceed, each scored against the other good scans."""
         config = self.config
         good = Calibrating(self.surface, len(clouds))
-        bad: list[float] = []
+        bad: list[tuple[float, float]] = []
+        seen: list[float] = []
         for i, cloud in enumerate(clouds):
             others = [c for k, c in enumerate(clouds) if k != i]
             ground = Ground(Surface.build(others, config.surface_points)) if others else self._ground
             rng = np.random.default_rng([config.seed, i])
             smooth, raw = Geometry.of(cloud, self.surface)
-            scans = [cloud] + [
-                synthetic(rng, raw if k % 2 else smooth, [], raw=bool(k % 2))[0] for k in range(config.calibration - 1)
+            scans = [
+                synthetic(rng, raw if k % 2 else smooth, [], raw=bool(k % 2), sensor=sensor)[0]
+                for sensor in (WHOLE, SIDED)
+                for k in range(config.calibration)
             ]
+            good_scans = len(scans)
             scans += [synthetic(rng, smooth, draw_kinds(rng, 1))[0] for _ in range(max(config.calibration // 2, 1))]
             for k, scan in enumerate(scans):
                 features, departures = describe(ground.surface, ground.fitted(scan[thin(scan, config.most)]))
                 logits = self.scorer.score(features)
-                score = self.scorer.verdict(features, logits)
-                if k < config.calibration:
+                score = self.scorer.verdict(logits)
+                if k < good_scans:
                     good.add(i, score, self.scorer.smooth(features, logits), features, departures[0])
+                    seen.append(features.complete)
                 else:
-                    bad.append(score)
+                    bad.append((score, features.complete))
             say(0.3 + 0.7 * (i + 1) / len(clouds), f"calibrating, good scan {i + 1} of {len(clouds)}")
-        self.calibration = good.done()
+        found = good.done()
+        scores, whole = found.scores.ravel(), np.array(seen) > COMPLETE
+        for side in (False, True):
+            # Good scans that themselves show one side have no other view.
+            mine = scores[whole == side] if (whole == side).sum() > 2 else scores
+            self.usual[int(side)] = mine.mean(), max(mine.std(), LEAST_SPREAD)
+        usual = self.usual[whole.astype(int)]
+        self.calibration = replace(found, scores=((scores - usual[:, 0]) / usual[:, 1]).reshape(found.scores.shape))
         self.threshold = self.calibration.threshold(config.false_alarm_rate)
-        self.found = float(np.mean(np.array(bad) > self.threshold))
+        self.found = float(np.mean([self._relative(*b) > self.threshold for b in bad]))
+
+    def _relative(self, verdict: float, complete: float) -> float:
+        """A verdict in standard deviations above those of good scans of this part, whole or one-sided as the scan is."""
+        mean, spread = self.usual[int(complete > COMPLETE)]
+        return float((verdict - mean) / spread)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and JSON settings for the model file."""
@@ -240,6 +277,7 @@ class AlignedRecipe:
             "surface.points": torch.from_numpy(s.points),
             "surface.normals": torch.from_numpy(s.normals),
             "surface.curvature": torch.from_numpy(s.curvature),
+            "usual": torch.from_numpy(self.usual),
             "surface.sees": torch.from_numpy(np.packbits(s.sees, axis=1)),
             **{f"calibration.{k}": v for k, v in self.calibration.state().items()},
             **{f"frame.{k}": v for k, v in self.frame.state().items()},
@@ -268,6 +306,7 @@ class AlignedRecipe:
         surface = Surface(s["points"], s["normals"], s["curvature"], sees, settings["spacing"])
         scorer = Scorer.from_state(part("scorer."), settings["scorer"]).to(device)
         recipe = cls(AlignedConfig(**settings["config"]), Frame.from_state(part("frame.")), surface, scorer)
+        recipe.usual = tensors["usual"].numpy()
         recipe.calibration = Calibration.from_state(part("calibration."))
         for k in ("threshold", "false_alarm_rate", "found", "note"):
             setattr(recipe, k, settings[k])
