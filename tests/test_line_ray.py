@@ -18,10 +18,8 @@ from tests.conftest import TINY, block_scan
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "block.safetensors"
-    Detector("paper", **TINY).fit([block_scan(i) for i in range(3)]).save(path)
-    return path
+def detector() -> Detector:
+    return Detector("paper", device="cpu", **TINY).fit([block_scan(i) for i in range(3)])
 
 
 def scans(folder: Path, count: int) -> list[Path]:
@@ -36,23 +34,23 @@ def plain(inspections) -> list[dict]:
     return [{**i.to_json(), "seconds": 0} for i in inspections]
 
 
-def test_files_in_order_and_what_is_no_scan_among_them(model, tmp_path, monkeypatch):
+def test_files_in_order_and_what_is_no_scan_among_them(detector, tmp_path, monkeypatch):
     files = scans(tmp_path, 3)
     files[1].write_bytes(b"junk")
     monkeypatch.chdir(tmp_path)
     said: list[float] = []
-    found = list(inspect_files(model, [Path("scan0.npy"), *files], progress=lambda share, words: said.append(share)))
+    found = list(inspect_files(detector, [Path("scan0.npy"), *files], progress=lambda share, words: said.append(share)))
     assert [i.name for i in found] == ["scan0", "scan0", "scan1", "scan2"] and said[-1] == 1.0
     assert found[2].verdict == "UNREADABLE" and str(files[1]) in found[2].note and found[0].verdict in ("OK", "NG")
-    expected = Detector.load(model).inspect(files[0])
+    expected = detector.inspect(files[0])
     assert np.array_equal(found[0].point_scores, expected.point_scores) and found[0].score == expected.score
 
 
-def test_wrong_arguments(model, tmp_path):
+def test_wrong_arguments(detector, tmp_path):
     with pytest.raises(InputError, match="engine 'spark' is unknown"):
-        list(inspect_files(model, scans(tmp_path, 1), engine="spark"))
-    with pytest.raises(InputError, match="no such model file"):
-        list(inspect_files(tmp_path / "none.safetensors", scans(tmp_path, 1)))
+        list(inspect_files(detector, scans(tmp_path, 1), engine="spark"))
+    with pytest.raises(InputError, match="not fitted"):
+        list(inspect_files(Detector(), scans(tmp_path, 1), engine="ray"))
 
 
 def workers() -> list[int]:
@@ -70,13 +68,13 @@ def workers() -> list[int]:
 
 
 @pytest.mark.slow
-def test_two_nodes_and_a_lost_worker_give_what_one_process_gives(model, tmp_path):
+def test_two_nodes_and_a_lost_worker_give_what_one_process_gives(detector, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed (extra r3dad[ray])")
     from ray.cluster_utils import Cluster
 
     files = scans(tmp_path, 12)
     files[5].write_bytes(b"junk")
-    here = plain(inspect_files(model, files))
+    here = plain(inspect_files(detector, files))
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     nodes.add_node(num_cpus=1)
     killed: list[int] = []
@@ -95,7 +93,7 @@ def test_two_nodes_and_a_lost_worker_give_what_one_process_gives(model, tmp_path
         killer.start()
         there = plain(
             inspect_files(
-                model, files, engine="ray", address=nodes.address, progress=lambda share, words: said.append(words)
+                detector, files, engine="ray", address=nodes.address, progress=lambda share, words: said.append(words)
             )
         )
         killer.join()

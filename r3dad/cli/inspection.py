@@ -32,13 +32,20 @@ def inspect(
         typer.Option(help="A place with limits of its own: x0,y0,z0,x1,y1,z1:+0.1,-0.1 or painted.ply:+0.1,-0.1."),
     ] = [],  # noqa: B006 - typer reads the default, nobody changes it
     pdf: Annotated[bool, typer.Option("--pdf", help='Write report.pdf too; needs pip install "r3dad[pdf]".')] = False,
+    engine: Annotated[
+        str, typer.Option(help="local; ray: on a cluster, for lists too long for one machine.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray cluster (HOST:6379, ray://HOST:10001, auto); none: Ray on this machine."),
+    ] = None,
     device: Device = None,
 ) -> None:
     """Judge parts: OK, NG, REVIEW or NOT THIS PART, with a list of defects in mm. Exit code 0: all OK, 1: some not, 2: an error."""
     from r3dad.detector import Detector
     from r3dad.inspection import Tolerance, write
     from r3dad.inspection.pdf import needed, write_pdf
-    from r3dad.line.one import inspect_file
+    from r3dad.line.ray_inspect import inspect_files
     from r3dad.scans import find_scans
 
     if pdf:
@@ -50,17 +57,10 @@ def inspect(
     with working("inspect") as progress:
 
         def inspections() -> Iterator[Inspection]:
-            from r3dad.inspection import Inspection
-
-            for i, file in enumerate(files):
-                progress(i / len(files), file.name)
-                started = time.perf_counter()
-                try:
-                    made = inspect_file(detector, file, tolerance=given)
-                except InputError as error:
-                    errors.append(error)
-                    seconds = time.perf_counter() - started
-                    made = Inspection.unreadable(file.stem, str(error), source=file, seconds=seconds)
+            found = inspect_files(detector, files, engine=engine, address=address, tolerance=given, progress=progress)
+            for made in found:
+                if made.verdict == "UNREADABLE":
+                    errors.append(InputError(made.note))
                 count[made.verdict] += 1
                 yield made
             progress(1.0, "report")

@@ -17,6 +17,8 @@ from r3dad.errors import InputError
 from r3dad.inspection import Inspection, Tolerance
 from r3dad.line.one import inspect_file
 
+_FILE = "model.safetensors"
+
 
 @dataclass(frozen=True)
 class Numbered:
@@ -30,46 +32,47 @@ class Numbered:
 
 
 @dataclass(frozen=True)
-class InspectFile:
-    """Inspects a file wherever it is called: it brings its model with it, so that a node needs the scans alone.
+class InspectThere:
+    """Inspects a file in whatever process it is called: it brings its model with it, so that a node needs the scans alone.
 
-    model: the bytes of the model file, uint8; mark: of these bytes, by which a process knows that it has loaded them.
+    model: the bytes of a model file, uint8; mark: of these bytes, by which a process knows that it has loaded them.
     """
 
     mark: str
-    device: str | None
+    device: str
     model: np.ndarray = field(compare=False)
     tolerance: Tolerance | None = field(compare=False)
 
     @classmethod
-    def of(cls, model: Path, device: str | None, tolerance: Tolerance | None) -> InspectFile:
-        """Raises InputError: the model cannot be read."""
-        Detector.load(model, device=device)
-        data = model.read_bytes()
-        return cls(hashlib.sha256(data).hexdigest(), device, np.frombuffer(data, np.uint8), tolerance)
+    def of(cls, detector: Detector, tolerance: Tolerance | None) -> InspectThere:
+        """What inspects as ``detector`` does."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / _FILE
+            detector.save(path)
+            data = path.read_bytes()
+        return cls(hashlib.sha256(data).hexdigest(), detector.device, np.frombuffer(data, np.uint8), tolerance)
 
     def __call__(self, file: Numbered) -> Inspection:
         """Raises InputError: the file is no scan, or is not there on this node."""
-        return inspect_file(_detector(self), file.path, tolerance=self.tolerance)
+        return inspect_file(_loaded(self), file.path, tolerance=self.tolerance)
 
 
 @functools.lru_cache(maxsize=1)
-def _detector(work: InspectFile) -> Detector:
+def _loaded(work: InspectThere) -> Detector:
     """The model of this process: units come one by one, and loading it takes longer than inspecting one."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
+        path = Path(folder) / _FILE
         path.write_bytes(work.model.tobytes())
         return Detector.load(path, device=work.device)
 
 
 def inspect_files(
-    model: Path,
+    detector: Detector,
     files: Sequence[Path],
     *,
     engine: str = "local",
     address: str | None = None,
     tolerance: Tolerance | None = None,
-    device: str | None = None,
     gpus: float = 0.0,
     progress: Progress | None = None,
 ) -> Iterator[Inspection]:
@@ -80,13 +83,17 @@ def inspect_files(
     what comes after it waits in memory meanwhile. gpus: of every scan there (0.5: two share one).
 
     Raises:
-        InputError: the model cannot be read, an unknown engine, no Ray, or no cluster at ``address``.
+        InputError: nothing is fitted, an unknown engine, no Ray, or no cluster at ``address``.
     """
-    paths = [file.absolute() for file in files]  # a worker has another working folder
-    work = InspectFile.of(model, device, tolerance)
+
+    def here(file: Numbered) -> Inspection:
+        return inspect_file(detector, file.path, tolerance=tolerance)
+
+    work = here if engine == "local" else InspectThere.of(detector, tolerance)
+    # A worker of Ray has another working folder.
+    units = [Numbered(i, file if engine == "local" else file.absolute()) for i, file in enumerate(files)]
     early: dict[int, Inspection] = {}
     turn = 0
-    units = [Numbered(i, path) for i, path in enumerate(paths)]
     for unit, result in run_units(units, work, engine=engine, address=address, gpus=gpus, progress=progress):
         if isinstance(result, InputError):
             result = Inspection.unreadable(unit.path.stem, str(result), source=unit.path)
