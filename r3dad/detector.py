@@ -98,8 +98,9 @@ class Detector:
 
     def fit(
         self,
-        scans: Iterable[Any],
+        scans: Iterable[Any] = (),
         *,
+        nominal: str | Path | None = None,
         progress: Callable[[float, str], None] | None = None,
         resume: str | Path | None = None,
     ) -> Detector:
@@ -107,6 +108,7 @@ class Detector:
 
         Args:
             scans: paths, arrays or tensors [M, 3], Open3D or trimesh objects.
+            nominal: a mesh of the part (mm) instead of scans; the recipe's ``note`` says what that loses.
             progress: called now and then with the share done and a few words.
             resume: file that keeps the state of the training, so that an interrupted ``fit`` goes on from there.
 
@@ -114,11 +116,19 @@ class Detector:
             InputError: a scan cannot be read or used, there is none, or a setting is wrong.
         """
         clouds = [as_scan(scan).points for scan in scans]
+        if nominal is not None:
+            from r3dad.inspection.nominal import LOST, nominal_points
+
+            if clouds or self._kind.name != "aligned":
+                raise InputError("nominal: expected in place of good scans, and the aligned recipe")
+            clouds = [nominal_points(nominal)]
         if not clouds:
             raise InputError("fit: expected at least one good scan, got none")
         self._fitted = self._kind.fit(
             clouds, device=self.device, progress=progress, resume=Path(resume) if resume else None, **self._settings
         )
+        if nominal is not None:
+            self._fitted.note = LOST
         return self
 
     def predict(self, scan: Any) -> Prediction:

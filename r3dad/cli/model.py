@@ -19,8 +19,9 @@ from r3dad.errors import InputError
 
 @app.command()
 def fit(
-    scans: Annotated[list[Path], typer.Argument(help="Good scans: files or folders.")],
     out: Annotated[Path, typer.Option(help="The model file to write, e.g. part.safetensors.")],
+    scans: Annotated[list[Path] | None, typer.Argument(help="Good scans: files or folders.")] = None,
+    nominal: Annotated[Path | None, typer.Option(help="A mesh of the part (STL, mm) instead of good scans.")] = None,
     recipe: Recipe = "aligned",
     iterations: Iterations = None,
     setting: Settings = [],  # noqa: B006 - typer reads the default, nobody changes it
@@ -30,17 +31,22 @@ def fit(
     from r3dad.detector import Detector
     from r3dad.scans import find_scans
 
-    files = find_scans(scans)
+    if nominal is None and not scans:
+        raise InputError("fit: expected good scans, or --nominal part.stl")
+    files = find_scans(scans) if scans else []
     detector = Detector(recipe, device=device, **settings_of(setting, iterations=iterations))
     started = time.perf_counter()
     with working("fit") as progress:
-        detector.fit(files, progress=progress, resume=out.with_name(out.name + ".training"))
+        detector.fit(files, nominal=nominal, progress=progress, resume=out.with_name(out.name + ".training"))
     detector.save(out)
     r = detector.recipe
     console.print(
-        f"{len(files)} good scans, {time.perf_counter() - started:.0f} s; threshold {r.threshold:.4g} "
+        f"{nominal.name if nominal else f'{len(files)} good scans'}, {time.perf_counter() - started:.0f} s; "
+        f"threshold {r.threshold:.4g} "
         f"(false-alarm rate {r.false_alarm_rate:.0%} on good scans, {r.found:.0%} of synthetic defects found). Model: {out}"
     )
+    if note := getattr(r, "note", ""):
+        console.print(note, style="yellow", markup=False)
 
 
 @app.command()

@@ -51,8 +51,8 @@ class Defect:
             + material, - missing; None where nothing was measured (a hole). volume_mm3: signed; None as the depth. score: mean of the five
             highest point scores, 0..1; for a region of missing surface alone 1. tolerance_mm: learned tolerance at the place.
         share_of_tolerance: abs(depth_mm) / tolerance_mm, or None. outside_limits: leaves the limits that the user gave.
-        points: number of (scored) points; 0 for missing surface alone. marker: [3] a point on the surface, and normal: [3] out of the material,
-            both in the scan's frame.
+        points: number of (scored) points; 0 for missing surface alone. marker: [3] a point on the surface;
+            normal: [3] out of the material there; both in the scan's frame.
     """
 
     id: int

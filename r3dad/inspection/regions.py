@@ -105,7 +105,7 @@ def _lacking(
     gap_bar: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Surface that the scan should show and does not, up to the rim of the opening, and where that is sure: bool [S] both."""
-    empty, expected = gaps(surface, points, local)
+    empty, expected, _ = gaps(surface, points, local)
     if not expected.any():
         return np.zeros(len(empty), bool), np.zeros(len(empty), bool)
     wide = empty[surface.near].mean(1)

@@ -69,7 +69,6 @@ def page(
 ) -> bytes:
     """The page as UTF-8. rows: one mapping per scan as `write_report` makes them; blocks: their points in base64 (b''
     for none); band: the tolerance in green, signed: the colours of the deviation uint8 [256, 3]."""
-    inspected = any(row["verdict"] in ("OK", "NG", "REVIEW", "NOT THIS PART", "UNREADABLE") for row in rows)
     data = {
         "unit": unit,
         "threshold": threshold,
@@ -93,8 +92,8 @@ def page(
             for v in _ORDER
             if any(r["verdict"] == v for r in rows)
         ),
-        "columns": _columns(inspected),
-        "rows": "\n".join(_table_row(i, row, threshold, inspected) for i, row in enumerate(rows)),
+        "columns": _columns(),
+        "rows": "\n".join(_table_row(i, row, threshold) for i, row in enumerate(rows)),
         "data": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         "style": _asset("page.css"),
         "viewer": _asset("viewer.js"),
@@ -135,9 +134,8 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
     return "".join(chips)
 
 
-def _columns(inspected: bool) -> str:
+def _columns() -> str:
     names = [("name", "Scan", ""), ("score", "Score", "number"), ("verdict", "Verdict", "")]
-    names += [("defects", "Defects", "number")] if inspected else []
     names += [("points", "Points", "number wide"), ("seconds", "Time", "number wide")]
     return "".join(
         f'<th scope="col" class="{kind}" aria-sort="none"><button data-key="{key}">{text}</button></th>'
@@ -153,7 +151,7 @@ def _bar(score: float | None, threshold: float | None) -> str:
     return f'<span class="bar" aria-hidden="true"><i style="width:{min(max(full, 0), 100):.0f}%"></i></span>'
 
 
-def _table_row(i: int, row: Mapping[str, Any], threshold: float | None, inspected: bool) -> str:
+def _table_row(i: int, row: Mapping[str, Any], threshold: float | None) -> str:
     score = row["score"]
     bar = _bar(score, threshold if row["threshold"] is None else row["threshold"])
     picture = (
@@ -167,14 +165,15 @@ def _table_row(i: int, row: Mapping[str, Any], threshold: float | None, inspecte
     wrong = (
         f'<small class="wrong">{"missed" if row["truth"] == "defective" else "false alarm"}</small>' if mistaken else ""
     )
+    listed = ""
+    if row["defects"]:
+        more = f" +{len(row['defects']) - 1}" if len(row["defects"]) > 1 else ""
+        listed = f"<small>{html.escape(row['defects'][0]['kind'])}{more}</small>"
     cells = [
         f'<th scope="row"><button class="pick" data-scan="{i}">{picture}<span>{html.escape(row["name"])}{note}</span></button></th>',
         f'<td class="number">{"" if score is None else f"{score:.4g}"}{bar}</td>',
-        f'<td><span class="badge {tone}">{row["verdict"] or "no verdict"}</span>{wrong}</td>',
+        f'<td><span class="badge {tone}">{row["verdict"] or "no verdict"}</span>{wrong}{listed}</td>',
     ]
-    if inspected:
-        worst = f"<small>{html.escape(row['defects'][0]['kind'])}</small>" if row["defects"] else ""
-        cells.append(f'<td class="number">{len(row["defects"]) or ""}{worst}</td>')
     seconds = row["seconds"]
     cells.append(f'<td class="number wide">{row["points"]:,}</td>'.replace(",", "\u202f"))
     cells.append(f'<td class="number wide">{"" if seconds is None else f"{seconds:.2f} s"}</td>')

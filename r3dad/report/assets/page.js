@@ -110,7 +110,7 @@ function paint(which) {
   bar.putImageData(line, 0, 0);
   const [low, high] = mode === "deviation" ? data.deviations : data.scores;
   const ticks = mode === "truth" ? [[0, "good"], [1, "defect"]] : mode === "deviation"
-    ? [[0, `${brief(low)} ${data.unit}`], [0.25, brief(low / 2)], ...(data.band ? data.band.map((v) => [at(v, data.deviations), (v > 0 ? "+" : "") + brief(v), "mark"]) : [[0.5, "0"]]), [0.75, `+${brief(high / 2)}`], [1, `+${brief(high)} ${data.unit}`]]
+    ? [[0, `${brief(low)} ${data.unit}`], ...(data.band ? data.band.map((v) => [at(v, data.deviations), (v > 0 ? "+" : "") + brief(v), "mark"]) : [[0.25, brief(low / 2)], [0.5, "0"], [0.75, `+${brief(high / 2)}`]]), [1, `+${brief(high)} ${data.unit}`]]
     : [[0, `\u2264 ${brief(low)}`], ...(data.point_threshold === null ? [] : [[at(data.point_threshold), brief(data.point_threshold), "mark"]]), [1, `\u2265 ${brief(high)}`]];
   $("ticks").replaceChildren(...ticks.map(([x, text, kind]) => {
     const s = document.createElement("span");
@@ -161,7 +161,7 @@ function sort(button) {
   const head = button.closest("th"), key = button.dataset.key, up = head.getAttribute("aria-sort") === (key === "name" ? "none" : "descending") || head.getAttribute("aria-sort") === "descending";
   document.querySelectorAll("thead th").forEach((h) => h.setAttribute("aria-sort", "none"));
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
-  const value = (r) => key === "defects" ? data.scans[r.dataset.scan].defects.length : data.scans[r.dataset.scan][key];
+  const value = (r) => data.scans[r.dataset.scan][key];
   rows.sort((a, b) => {
     const x = value(a), y = value(b);
     if (x === null || y === null) return (x === null) - (y === null);
