@@ -30,10 +30,10 @@ def compiled(tmp_path_factory):
     return module.build(tmp_path_factory.mktemp("cuda"))
 
 
-@pytest.fixture(params=["first warp first", "last warp first"])
-def cuda(compiled, request, monkeypatch):
+@pytest.fixture
+def cuda(compiled, monkeypatch):
     """The wrappers over the emulated module; what they allocate lies within sevens that must stay."""
-    compiled.last_warp_first(request.param == "last warp first")
+    compiled.last_warp_first(False)
     monkeypatch.setattr(r3dad, "_cuda", compiled, raising=False)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=0))
     wholes = []
@@ -82,6 +82,13 @@ KNN = {
     "one of one": (cloud(3, 5), cloud(3, 1, 1), 1),
     "lattice, exact ties": (LATTICE[:, 80:100], LATTICE, 10),
     "all equal": (torch.zeros(1, 3, 3), torch.zeros(1, 70, 3), 33),
+    "more equal ones than can be noted": (
+        torch.zeros(1, 2, 3),
+        torch.cat([cloud(1, 9), torch.zeros(1, 800, 3)], 1),
+        21,
+    ),
+    "more groups than one round": (cloud(1, 5), cloud(1, 1030, 1), 100),
+    "k above the groups": (cloud(1, 2), cloud(1, 400, 1), 300),
     "far from the origin": (cloud(1, 6) + 1000, cloud(1, 90, 1) + 1000, 17),
 }
 

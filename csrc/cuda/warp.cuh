@@ -1,5 +1,7 @@
 // What the neighbour kernels share: exact squared distances, digits of a histogram, sums and sorts.
 #pragma once
+#include <cuda_runtime.h>
+
 #include <cstdint>
 
 namespace r3dad::cuda {
