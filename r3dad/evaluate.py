@@ -255,8 +255,9 @@ def evaluate(
 
 def _check(item: DatasetClass) -> None:
     """Raises InputError, naming class and file, where no figures can be had of a class; before anything is fitted."""
-    if not item.test:
-        raise InputError(f"class {item.name}: {item.train[0].parent.parent / 'test'}: no test scans")
+    for good, word in ((True, "good"), (False, "defective")):
+        if not any(test.good == good for test in item.test):
+            raise InputError(f"class {item.name}: {item.train[0].parent.parent / 'test'}: no {word} test scans")
     for test in item.test:
         if not test.good and test.truth is None:
             raise InputError(f"class {item.name}: {test.path}: no label file {test.path.stem}.txt in GT or gt; add it")
