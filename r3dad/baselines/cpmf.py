@@ -74,16 +74,16 @@ class CPMF(PatchCore):
         total, count = np.zeros((len(points), 0)), np.zeros(len(points))
         for side in self._sides:
             picture, row, column, seen = view(points, normal, side, self._voxel)
-            maps = self._maps(torch.from_numpy(picture).float().to(self.device))
-            found = maps[:, torch.from_numpy(row), torch.from_numpy(column)].T.double().cpu().numpy()
+            place = torch.from_numpy(2 * (np.stack([column, row], 1) + 0.5) / SIZE - 1).float().to(self.device)
+            found = self._sampled(torch.from_numpy(picture).float().to(self.device), place).double().cpu().numpy()
             total = total + found * seen[:, None] if total.shape[1] else found * seen[:, None]
             count += seen
         look = total / np.maximum(count, 1)[:, None]
         known = np.flatnonzero(count)
         return look[known[Neighbours(points[known])(points)[1]]]
 
-    def _maps(self, picture: Tensor) -> Tensor:
-        """Features [C, SIZE, SIZE] of a picture [SIZE, SIZE, 3]: the first three stages, at the picture's size, each of unit length."""
+    def _sampled(self, picture: Tensor, place: Tensor) -> Tensor:
+        """Features [K, C] of a picture [SIZE, SIZE, 3] at places [K, 2] in -1..1: its first three stages, each of unit length."""
         mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (MEAN, STD))
         x, found = ((picture.permute(2, 0, 1) - mean) / std)[None], []
         for name, layer in self._net.named_children():
@@ -91,9 +91,9 @@ class CPMF(PatchCore):
                 break
             x = layer(x)
             if name.startswith("layer"):
-                y = torch.nn.functional.normalize(x, dim=1)
-                found.append(torch.nn.functional.interpolate(y, size=(SIZE, SIZE), mode="bilinear")[0])
-        return torch.cat(found)
+                at = torch.nn.functional.grid_sample(x, place[None, None], align_corners=False, padding_mode="border")
+                found.append(torch.nn.functional.normalize(at[0, :, 0], dim=0))
+        return torch.cat(found).T
 
     def model_bytes(self) -> int:
         return sum(p.numel() * p.element_size() for p in self._net.parameters())
@@ -115,8 +115,9 @@ def view(
     picture = np.zeros((SIZE, SIZE, 3))
     if seen.any():
         pixel = 1.1 / SIZE
-        grid = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij"), -1).reshape(-1, 2)
-        apart, j = Neighbours(place[seen].astype(float))(grid.astype(float), 1)
+        grid = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE), [0], indexing="ij"), -1).reshape(-1, 3)
+        flat = np.column_stack([place[seen], np.zeros(seen.sum())])
+        apart, j = Neighbours(flat)(grid.astype(float), 1)
         colour = (1 + unit(turned[seen])) / 2
         picture = np.where((apart * pixel < 1.5 * spacing)[:, None], colour[j], 0).reshape(SIZE, SIZE, 3)
     return picture, place[:, 0], place[:, 1], seen
