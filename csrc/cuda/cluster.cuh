@@ -91,10 +91,13 @@ __global__ void __launch_bounds__(32 * kClusterWarps) cluster_nearest(Rows query
     const float d = first + lane < rows ? apart(first + lane) : NAN;
     unsigned left = __ballot_sync(kAll, d <= limit);
     while (left) {
-      best = fminf(best, compared(first + __ffs(static_cast<int>(left)) - 1));
-      limit = reach(best);
+      const float other = compared(first + __ffs(static_cast<int>(left)) - 1);
       left &= left - 1;
-      left &= __ballot_sync(kAll, d <= limit);
+      if (other < best) {  // in all lanes or none: a sum has the same bits in each
+        best = other;
+        limit = reach(best);
+        left &= __ballot_sync(kAll, d <= limit);
+      }
     }
   }
   if (lane == 0) out[row] = best;
