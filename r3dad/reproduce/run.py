@@ -30,7 +30,11 @@ def paper_schedule(quick: bool, layout: str) -> dict[str, Any]:
 def in_words(quick: bool, layout: str) -> str:
     """The schedule of the paper's recipe, to be printed with its figures."""
     c = from_json(PaperConfig, paper_schedule(quick, layout))
-    name = "quick, far shorter than the paper's" if quick else "the paper's"
+    name = (
+        "quick, far shorter than the paper's, so that a difference says nothing of the method"
+        if quick
+        else "the paper's"
+    )
     return f"{name}: {c.iterations} iterations of {c.batch} clouds of {c.points} points, evaluated every {EVERY[quick]}"
 
 

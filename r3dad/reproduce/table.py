@@ -17,7 +17,16 @@ import numpy as np
 from r3dad.scans import write_atomic
 
 NOT_AT_HAND = "not at hand"
-_DIGITS = {"s/scan": 2, "PSNR dB": 1, "PSNR of the defect dB": 1, "bank MB": 2, "model MB": 2, "peak MB": 0, "FPS": 2}
+_DIGITS = {
+    "s/scan": 2,
+    "PSNR dB": 1,
+    "PSNR of the defect dB": 1,
+    "bank MB": 2,
+    "model MB": 2,
+    "peak MB": 0,
+    "FPS": 2,
+    "fit s": 0,
+}
 
 
 @functools.cache
