@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from r3dad import _cuda
+from r3dad.kernels.cuda_device import why_not_device
 
 _MOST = 512
 
@@ -47,4 +48,4 @@ def why_not(op: str, *args: object) -> str | None:
         return f"takes float32, got {points.dtype}"
     if k > _MOST:
         return f"takes k up to {_MOST}, got {k}"
-    return None if _cuda.devices() else "finds no usable GPU"
+    return why_not_device(points.device)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from r3dad import _cuda
+from r3dad.kernels.cuda_device import why_not_device
 
 _MOST = 2048
 _KINDS = {None: -1, "sink": 0, "bulge": 1, "damage": 2}
@@ -35,4 +36,4 @@ def why_not(op: str, *args: object) -> str | None:
         return f"takes float32, got {good.dtype}"
     if moved > _MOST:
         return f"moves up to {_MOST} points, got {moved}"
-    return None if _cuda.devices() else "finds no usable GPU"
+    return why_not_device(good.device)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from r3dad import _cuda
+from r3dad.kernels.cuda_device import why_not_device
 
 _WARPS, _PANEL, _WIDEST, _BETWEEN = 8, 128, 512, 8
 _TABLE_BYTES = 32 << 20  # gate tables and condition shares held at a time; clouds beyond it follow in further launches
@@ -128,7 +129,4 @@ def why_not(op: str, *args: object) -> str | None:
         return f"takes 3 to {_BETWEEN + 2} layers, got {len(weights)}"
     if (widest := max(w.shape[0] for w in weights)) > _WIDEST:
         return f"takes layers up to {_WIDEST} wide, got {widest}"
-    if not _cuda.devices():
-        return "finds no usable GPU"
-    capability = torch.cuda.get_device_capability(start.device)
-    return None if capability >= (8, 0) else f"needs compute capability 8.0, got {capability[0]}.{capability[1]}"
+    return why_not_device(start.device)

@@ -21,7 +21,7 @@ from tests.cuda import module
 from tests.test_ops import PAPER, reverse_case
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
-WRAPPERS = ("nearest_cuda", "patches_cuda", "reverse_diffusion_cuda")
+WRAPPERS = ("cuda_device", "nearest_cuda", "patches_cuda", "reverse_diffusion_cuda")
 ROOM = 64  # elements on either side of what the wrappers allocate
 
 
@@ -201,7 +201,7 @@ def test_the_shared_memory_of_a_tile_is_what_the_page_says(compiled):
         assert found[0] == resources_cuda.reverse_bytes(tile)
 
 
-def test_what_the_kernels_do_not_take_is_said_in_words(cuda):
+def test_what_the_kernels_do_not_take_is_said_in_words(cuda, monkeypatch):
     points = cloud(1, 10)
     args = list(reverse_case(1, 10, 1))
     assert cuda.nearest.why_not("knn", points.double(), points.double(), 3) == "takes float32, got torch.float64"
@@ -212,3 +212,7 @@ def test_what_the_kernels_do_not_take_is_said_in_words(cuda):
     wide = [[torch.zeros(513, 3), torch.zeros(8, 513), torch.zeros(3, 8)], *args[1:]]
     assert "up to 512 wide, got 513" in cuda.reverse_diffusion.why_not("reverse_diffusion", *wide)
     assert "takes 3 to 10 layers, got 2" in cuda.reverse_diffusion.why_not("reverse_diffusion", args[0][:2], *args[1:])
+    monkeypatch.setattr(cuda.cuda_device.torch, "cuda", SimpleNamespace(get_device_capability=lambda device: (7, 5)))
+    assert cuda.nearest.why_not("knn", points, points, 3) == "needs compute capability 8.0, got 7.5"
+    monkeypatch.setattr(r3dad._cuda, "devices", lambda: 0)
+    assert cuda.patches.why_not("displace_patch", points, None, 3) == "finds no usable GPU"
