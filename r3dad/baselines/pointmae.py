@@ -132,7 +132,7 @@ class Masked(nn.Module):
     def __init__(self, width: int = 96, depth: int = 4, heads: int = 6) -> None:
         super().__init__()
         self.register_buffer("scale", torch.ones(()))
-        self.MAE_encoder = Encoder(width, depth, heads)
+        self.MAE_encoder: Encoder = Encoder(width, depth, heads)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder_pos_embed, self.MAE_decoder = _position(width), Blocks(width, heads, max(depth // 3, 1))
         self.norm, self.increase_dim = nn.LayerNorm(width), nn.Linear(width, 3 * GROUP)
@@ -223,24 +223,29 @@ class Features:
         note: which weights.
     """
 
-    def __init__(self, weights: str | None, steps: int, groups: int, seed: int, device: str) -> None:
-        self._weights, self._steps, self._groups, self._seed, self._device = weights, steps, groups, seed, device
-        self.note = ""
+    _encoder: Encoder
 
-    def fit(self, clouds: Sequence[np.ndarray]) -> None:
-        """Load the weights, or train on good scans [M_i, 3] (shares of the diagonal).
+    def __init__(self, weights: str | None, steps: int, groups: int, seed: int, device: str) -> None:
+        """Loads the official weights from the file ``weights``, or leaves the training to `fit`.
 
         Raises:
             InputError: the weights' file is missing, or is not Point-MAE's.
         """
-        if self._weights:
-            self._encoder = self._official(read_weights(self._weights)).to(self._device).eval()
-            self.note = "Point-MAE, official weights"
-            return
-        self._encoder = trained([UNIT * c for c in clouds], self._steps, self._seed, self._device).MAE_encoder
-        self.note = f"Point-MAE 96 wide, 4 deep, trained {self._steps} steps by masking on the good scans"
+        self._steps, self._groups, self._seed, self._device = steps, groups, seed, device
+        self._given = self._official(weights).to(device).eval() if weights else None
+        self.note = "Point-MAE, official weights"
 
-    def _official(self, held: Any) -> Encoder:
+    def fit(self, clouds: Sequence[np.ndarray]) -> None:
+        """Train on good scans [M_i, 3] (shares of the diagonal), where no weights are given."""
+        if self._given is not None:
+            self._encoder = self._given
+        else:
+            self._encoder = trained([UNIT * c for c in clouds], self._steps, self._seed, self._device).MAE_encoder
+            self.note = f"Point-MAE 96 wide, 4 deep, trained {self._steps} steps by masking on the good scans"
+
+    @staticmethod
+    def _official(path: str) -> Encoder:
+        held = read_weights(path)
         held = held.get("base_model", held) if isinstance(held, dict) else {}
         start = "MAE_encoder."
         names = {k.removeprefix("module.").removeprefix(start): v for k, v in held.items()}
@@ -250,7 +255,7 @@ class Features:
             encoder.load_state_dict({k: v for k, v in names.items() if k in mine and not k.startswith("mask_token")})
         except (RuntimeError, AttributeError) as error:
             raise InputError(
-                f"weights {self._weights}: not Point-MAE's pretrain.pth ({str(error).strip().splitlines()[-1].strip()[:120]})"
+                f"weights {path}: not Point-MAE's pretrain.pth ({str(error).strip().splitlines()[-1].strip()[:120]})"
             ) from None
         return encoder
 
