@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r3dad.inspection.inspection import Kind
-from r3dad.inspection.regions import Found, Region
+from r3dad.inspection.regions import LEAST, Found, Region
 from r3dad.surface import Surface
 
 DEEPEST = 0.03
@@ -55,28 +55,40 @@ def measure(
     seen = region.owner >= 0
     weights = np.bincount(region.owner[seen], area[seen], len(points))[region.points]
     lacking = cell[region.lacking]
+    if lacking.sum() >= OPEN * total and not _fractured(region, found, signed):
+        return _opening(region, surface, lacking)
     whole = max(float(weights.sum() + lacking.sum()), 1e-12)
     cloud = np.concatenate([points[region.points], surface.points[region.lacking]])
     size = np.concatenate([weights, lacking]) / whole
-    middle = size @ cloud
-    spread = cloud - middle
-    axes = np.linalg.eigh((spread * size[:, None]).T @ spread)[1][:, ::-1]
-    along = spread @ axes
-    extent = np.quantile(along, 0.99, axis=0) - np.quantile(along, 0.01, axis=0)
+    extent = _extent(cloud, size)
     open_share = float(lacking.sum()) / max(total, 1e-12)
-    depth: float | None = None
     volume: float | None = None
-    kind: Kind = "missing"
-    if len(region.points) and open_share < OPEN:
-        depth, side = depth_of(signed[region.points])
-        at = found.calm[region.owner[seen]]
-        volume = float((area[seen] * at).sum())
+    depth, side = depth_of(signed[region.points])
+    kind: Kind = "broken edge"
+    if open_share < OPEN:
+        volume = float((area[seen] * found.calm[region.owner[seen]]).sum())
         kind = _kind(region, surface, points, found, extent, side, open_share)
-    elif len(region.points):
-        inwards = signed[region.points] < -2 * found.spacing
-        if inwards.sum() >= 5:
-            depth, kind = depth_of(signed[region.points])[0], "broken edge"
     return Figures(kind, extent, total, depth, volume, weights / whole, lacking / whole)
+
+
+def _fractured(region: Region, found: Found, signed: np.ndarray) -> bool:
+    """Whether points of an opening lie well inside of where the surface was: a fracture, no hole."""
+    return int((signed[region.points] < -2 * found.spacing).sum()) >= LEAST
+
+
+def _extent(cloud: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Size of a cloud ``[n, 3]`` along its own axes, longest first; weights ``[n]`` sum to 1."""
+    spread = cloud - weights @ cloud
+    axes = np.linalg.eigh((spread * weights[:, None]).T @ spread)[1][:, ::-1]
+    along = spread @ axes
+    return np.sort(np.quantile(along, 0.99, axis=0) - np.quantile(along, 0.01, axis=0))[::-1]
+
+
+def _opening(region: Region, surface: Surface, lacking: np.ndarray) -> Figures:
+    """Missing surface: what is there beside it is its rim and does not count."""
+    area = float(lacking.sum())
+    extent = _extent(surface.points[region.lacking], lacking / area)
+    return Figures("missing", extent, area, None, None, np.zeros(len(region.points)), lacking / area)
 
 
 def _kind(

@@ -1,0 +1,227 @@
+"""From a scan to a verdict, defects in mm, and the folder to hand on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from r3dad.cli import app
+from r3dad.detector import Detector
+from r3dad.errors import InputError
+from r3dad.inspection import SCHEMA, Inspection, Tolerance, write
+from r3dad.recipes.calibration import Calibration
+from r3dad.scans import write_ply
+from tests.aligned_shapes import stepped_block
+
+
+def turned(p: np.ndarray, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    return p @ (q * np.sign(np.linalg.det(q))).T + rng.uniform(-50, 50, 3)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector(calibration=2, surface_points=10_000).fit([turned(stepped_block(i), i) if i else stepped_block(0) for i in range(3)])
+
+
+@pytest.fixture(scope="module")
+def dented(detector) -> Inspection:
+    return detector.inspect(turned(stepped_block(21, dent=1.5), 21))
+
+
+def test_a_good_scan_is_ok_and_lists_nothing(detector):
+    made = detector.inspect(turned(stepped_block(20), 20))
+    assert made.verdict == "OK" and made.defects == [] and made.score < made.threshold
+    assert made.alignment is not None and made.alignment.overlap > 0.98 and made.alignment.rms_mm < 0.2
+    assert made.review[0] <= made.threshold <= made.review[1]
+
+
+def test_a_dent_has_its_place_depth_size_and_kind(detector, dented):
+    assert dented.verdict == "NG"
+    worst = dented.defects[0]
+    assert worst.kind == "dent" and worst.id == 1
+    assert worst.depth_mm == pytest.approx(-1.5, rel=0.15)
+    place = turned(np.array([[42.0, 20, 15]]), 21)[0]
+    assert np.linalg.norm(worst.centre_scan - place) < 0.02 * 77
+    assert np.linalg.norm(worst.marker - place) < 2.5
+    # The good scans' frame is that of the first one, which lies untouched.
+    part = dented.alignment.matrix[:3, :3] @ worst.centre_scan + dented.alignment.matrix[:3, 3]
+    np.testing.assert_allclose(worst.centre_part, part)
+    up = turned(np.array([[0.0, 0, 1]]), 21)[0] - turned(np.zeros((1, 3)), 21)[0]
+    assert worst.normal @ up > 0.95
+    assert 60 < worst.area_mm2 < 1.1 * math.pi * 8**2
+    volume = 1.5 * math.pi * 8**2 * (0.5 - 2 / math.pi**2)  # of cos^2(pi r / 16) over the disc
+    assert -1.2 * volume < worst.volume_mm3 < -0.7 * volume
+    assert worst.share_of_tolerance > 5 and not worst.outside_limits
+
+
+def test_a_hole_is_missing_material_with_its_area(detector):
+    made = detector.inspect(turned(stepped_block(22, hole=6.0), 22))
+    worst = made.defects[0]
+    assert worst.kind == "missing" and worst.depth_mm is None and worst.volume_mm3 is None
+    assert worst.area_mm2 == pytest.approx(math.pi * 36, rel=0.25)
+    assert np.linalg.norm(worst.centre_scan - turned(np.array([[42.0, 20, 15]]), 22)[0]) < 0.02 * 77
+    assert len(made.missing) > 10
+
+
+def test_another_part_gets_no_verdict_and_no_score(detector):
+    ball = np.random.default_rng(0).normal(size=(4000, 3))
+    made = detector.inspect(30 * ball / np.linalg.norm(ball, axis=1, keepdims=True))
+    assert made.verdict == "NOT THIS PART" and math.isnan(made.score) and "not this part" in made.note
+
+
+def test_given_tolerances_judge_beside_the_learned_ones(detector):
+    shallow = turned(stepped_block(23, dent=1.0), 23)
+    wide = detector.inspect(shallow, tolerance=Tolerance((-2.0, 2.0)))
+    assert not any(d.outside_limits for d in wide.defects) and wide.outside_limits == 0
+    tight = detector.inspect(shallow, tolerance=Tolerance((-0.4, 2.0)))
+    assert tight.verdict == "NG" and tight.defects[0].outside_limits and "outside the given tolerance" in tight.note
+    box = Tolerance.parse("2", ["0,0,0,20,40,30:+0.4,-0.4"])  # the tall half, where nothing is wrong
+    assert not any(d.outside_limits for d in detector.inspect(shallow, tolerance=box).defects)
+    box = Tolerance.parse("2", ["30,5,10,55,35,20:+0.4,-0.4"])
+    assert detector.inspect(shallow, tolerance=box).defects[0].outside_limits
+
+
+def test_a_painted_cloud_names_a_place(tmp_path):
+    points = stepped_block(0, count=2000)
+    colours = np.full(points.shape, 180, np.uint8)
+    colours[points[:, 0] > 40] = (200, 30, 30)
+    write_ply(tmp_path / "painted.ply", points, colors=colours)
+    given = Tolerance.parse("+0.5,-0.5", [f"{tmp_path / 'painted.ply'}:+0.2,-0.1"])
+    np.testing.assert_allclose(given.of(np.array([[50.0, 20, 15], [5.0, 20, 30]])), [[-0.1, 0.2], [-0.5, 0.5]])
+    write_ply(tmp_path / "grey.ply", points, colors=np.full(points.shape, 180, np.uint8))
+    with pytest.raises(InputError, match="no painted point"):
+        Tolerance.parse(None, [f"{tmp_path / 'grey.ply'}:0.2"])
+    write_ply(tmp_path / "plain.ply", points)
+    with pytest.raises(InputError, match="a colour per point"):
+        Tolerance.parse(None, [f"{tmp_path / 'plain.ply'}:0.2"])
+
+
+@pytest.mark.parametrize("text", ["", "a", "0.1,0.2", "-0.1,-0.2", "1,2,3", "0", "nan"])
+def test_wrong_tolerances_are_told_in_one_line(text):
+    with pytest.raises(InputError, match="tolerance"):
+        Tolerance.parse(None, [f"0,0,0,1,1,1:{text}"])
+
+
+def test_review_lies_where_one_good_scan_decides():
+    scores = np.array([[0.0, 1, 2], [0, 1, 3], [0, 1, 9]])
+    known = Calibration(scores, scores, scores, np.zeros(3, np.float32))
+    low, high = known.doubt(0.01)
+    assert low < 3.1 and known.threshold(0.01) <= high
+    assert low < known.threshold(0.01)
+
+
+def test_a_doubtful_score_is_review(detector):
+    scan = turned(stepped_block(20), 20)
+    recipe, kept = detector.recipe, detector.recipe.calibration
+    score = detector.inspect(scan).score
+    spread = np.full_like(kept.scores, score - 1)
+    spread[0] = score + 1  # without this good scan the threshold falls below the score
+    try:
+        recipe.calibration = replace(kept, scores=spread)
+        assert detector.inspect(scan).verdict == "REVIEW"
+    finally:
+        recipe.calibration = kept
+
+
+def test_json_has_the_schema_and_no_nan(dented):
+    text = json.dumps(dented.to_json(), allow_nan=False)
+    row = json.loads(text)
+    assert row["schema"] == SCHEMA and row["verdict"] == "NG" and len(row["defects"]) == len(dented.defects)
+    lost = Inspection.unreadable("x", "no points")
+    assert json.loads(json.dumps(lost.to_json(), allow_nan=False))["score"] is None
+
+
+def test_the_paper_recipe_gives_a_verdict_without_millimetres():
+    points = stepped_block(0, count=1500)
+    tiny = {"points": 256, "iterations": 2, "batch": 2, "steps": 4, "neighbours": 16, "widths": [16], "latent": 8}
+    made = Detector("paper", **tiny).fit([points]).inspect(points)
+    assert made.verdict in ("OK", "NG") and made.alignment is None and made.defects == []
+    assert np.isfinite(made.to_json()["score"])
+
+
+def test_the_folder_holds_page_json_tables_and_clouds(detector, dented, tmp_path):
+    good = replace(detector.inspect(turned(stepped_block(20), 20)), name="good")
+    lost = Inspection.unreadable("lost", "lost.ply: empty")
+    page = write(
+        tmp_path, (i for i in (good, replace(dented, name="dented"), lost)), title="blocks", settings={"a": "b"}
+    )
+    assert page == tmp_path / "report.html" and page.is_file()
+    batch = json.loads((tmp_path / "inspection.json").read_text())
+    assert batch["schema"] == "r3dad.inspection.batch/1"
+    assert batch["verdicts"] == {"NG": 1, "REVIEW": 0, "NOT THIS PART": 0, "UNREADABLE": 1, "OK": 1}
+    assert [p["ply"] for p in batch["parts"]] == ["good.ply", "dented.ply", None]
+    assert all((tmp_path / p["ply"]).is_file() for p in batch["parts"][:2])
+    parts = list(csv.DictReader((tmp_path / "parts.csv").open()))
+    assert [p["verdict"] for p in parts] == ["OK", "NG", "UNREADABLE"] and parts[1]["worst_kind"] == "dent"
+    defects = list(csv.DictReader((tmp_path / "defects.csv").open()))
+    assert len(defects) == len(dented.defects) and float(defects[0]["depth_mm"]) == pytest.approx(
+        dented.defects[0].depth_mm
+    )
+    assert not (tmp_path / "scores.csv").exists()
+
+
+@pytest.fixture(scope="module")
+def shop(detector, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    detector.save(folder / "block.safetensors")
+    write_ply(folder / "good.ply", turned(stepped_block(20), 20))
+    write_ply(folder / "bad.ply", turned(stepped_block(21, dent=1.5), 21))
+    (folder / "junk.ply").write_text("junk")
+    return folder
+
+
+@pytest.mark.parametrize(("scans", "code"), [(["good"], 0), (["good", "bad"], 1), (["good", "junk"], 2)])
+def test_exit_codes_of_a_batch(shop, tmp_path, scans, code):
+    files = [str(shop / f"{name}.ply") for name in scans]
+    run = CliRunner().invoke(app, ["inspect", str(shop / "block.safetensors"), *files, "--out", str(tmp_path)])
+    # The command's errors are raised: r3dad.cli.main turns them into exit code 2.
+    assert run.exit_code == code or (code == 2 and isinstance(run.exception, InputError))
+    assert len(json.loads((tmp_path / "inspection.json").read_text())["parts"]) == len(scans)
+
+
+def test_pdf_of_a_batch(shop, tmp_path):
+    pytest.importorskip("fpdf", reason="needs fpdf2, the extra pdf")
+    args = ["inspect", str(shop / "block.safetensors"), str(shop / "bad.ply"), "--out", str(tmp_path), "--pdf"]
+    assert CliRunner().invoke(app, args).exit_code == 1
+    data = (tmp_path / "report.pdf").read_bytes()
+    assert data.startswith(b"%PDF") and b"/Image" in data
+
+
+def test_a_las_comes_back_as_las(detector, tmp_path):
+    laspy = pytest.importorskip("laspy", reason="needs laspy, the extra las")
+    scan = turned(stepped_block(21, dent=1.5), 21)
+    header = laspy.LasHeader(version="1.4", point_format=6)
+    header.scales, header.offsets = [1e-5] * 3, scan.min(0)
+    cloud = laspy.LasData(header)
+    cloud.xyz = scan
+    cloud.write(tmp_path / "scan.las")
+    made = detector.inspect(tmp_path / "scan.las")
+    write(tmp_path / "out", [made], title="t")
+    back = laspy.read(tmp_path / "out" / "scan.las")
+    np.testing.assert_allclose(back.xyz, made.points, atol=1e-5)
+    np.testing.assert_allclose(back["deviation"], made.deviation, atol=1e-5)
+    assert np.ptp(back.red) > 1000
+
+
+def test_a_nominal_mesh_in_place_of_good_scans(tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    low = trimesh.creation.box(bounds=[[0, 0, 0], [60, 40, 15]])
+    tall = trimesh.creation.box(bounds=[[0, 0, 15], [20, 40, 30]])
+    trimesh.util.concatenate([low, tall]).export(tmp_path / "part.stl")
+    detector = Detector(calibration=2, surface_points=12_000).fit(nominal=tmp_path / "part.stl")
+    assert "no good scan" in detector.recipe.note
+    made = detector.inspect(turned(stepped_block(21, dent=1.5), 21), tolerance=Tolerance((-0.5, 0.5)))
+    assert made.verdict == "NG"
+    worst = next(d for d in made.defects if d.outside_limits)
+    assert worst.depth_mm == pytest.approx(-1.5, rel=0.2)
+    with pytest.raises(InputError, match="in place of good scans"):
+        Detector().fit([stepped_block(0)], nominal=tmp_path / "part.stl")
