@@ -1,8 +1,8 @@
 """Displacement at a place: the paper's decoder, told where a point lies on the part, diffuses its way back to the good surface.
 
 The recipe of the paper displaces a normalised cloud and cannot know a place. Here the points are aligned; their encoded coordinates are the
-decoder's per-point condition (`r3dad.ops.reverse_diffusion`), constant over the steps. It learns the departures of `r3dad.surface` and
-stands in their stead (``AlignedConfig.displacement``); docs/aligned.md says what that buys.
+decoder's per-point condition (`r3dad.ops.reverse_diffusion`), constant over the steps. It learns the departures of `r3dad.surface`; with
+``AlignedConfig.displacement = "diffusion"`` displacements and deviations are its own. docs/aligned.md says what that buys.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from r3dad import philox
 from r3dad.diffusion import Schedule
 from r3dad.model import PointwiseNet
-from r3dad.surface import Departure, Surface
+from r3dad.surface import Surface
 
 WIDTHS = (128,) * 5
 SIGMAS = (2.0, 6.0, 15.0)
@@ -107,12 +107,10 @@ class PlaceField:
             out.append(self.decoder.sample(start, betas, c, key, None, self._place(part))[0])
         return UNIT * torch.cat(out).double().numpy() if out else np.zeros((0, 3))
 
-    def departure(self, points: np.ndarray) -> Departure:
-        """As `Surface.departure`, by the decoder; normals are the surface's."""
-        vector = -self.displacement(points)
-        near = self.surface.find(points)[1]
-        plane = (vector * self.surface.normals[near]).sum(1)
-        return Departure(np.linalg.norm(vector, axis=1) * np.where(plane < 0, -1.0, 1.0), vector, plane, near)
+    def signed(self, vector: np.ndarray, near: np.ndarray) -> np.ndarray:
+        """Length ``[N]`` of ``vector [N, 3]`` from the surface to points nearest to its points ``near [N]``: + material, - missing."""
+        along = (vector * self.surface.normals[near]).sum(1)
+        return np.linalg.norm(vector, axis=1) * np.where(along < 0, -1.0, 1.0)
 
     def state(self) -> dict[str, Tensor]:
         """Tensors for the model file."""

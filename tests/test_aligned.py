@@ -121,3 +121,19 @@ def test_bad_input_is_told_in_one_line(recipe):
         AlignedRecipe.fit([stepped_block(0)], depth=3)
     with pytest.raises(InputError, match="at least one good scan"):
         AlignedRecipe.fit([])
+
+
+@pytest.mark.slow
+def test_displacements_may_be_diffused_at_their_place(recipe):
+    """The decoder in the surface's stead: the same scores, nearly the same depth of a dent, and it travels with the model."""
+    goods = [turned(stepped_block(i), i) for i in range(3)]
+    other = AlignedRecipe.fit(goods, calibration=4, seed=0, displacement="diffusion")
+    flat = stepped_block(21, dent=1.5)
+    scan = turned(flat, 21)
+    want, got = recipe.predict(scan), other.predict(scan)
+    assert got.score == want.score and np.array_equal(got.point_scores, want.point_scores)
+    bottom = (np.linalg.norm(flat[:, :2] - [42, 20], axis=1) < 1.5) & (flat[:, 2] > 12) & (flat[:, 2] < 16)
+    assert abs(got.deviation[bottom].mean() - want.deviation[bottom].mean()) < 0.25
+    assert np.abs(got.displacement - want.displacement).mean() < 0.1
+    loaded = AlignedRecipe.from_state(*other.state()).predict(scan)
+    assert np.array_equal(loaded.deviation, got.deviation)

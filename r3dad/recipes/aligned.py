@@ -21,6 +21,7 @@ from torch import Tensor
 from r3dad.align import Frame, Nearest, Pose, fit_affine, fit_quadratic, fit_rigid
 from r3dad.errors import InputError
 from r3dad.features import describe
+from r3dad.place import PlaceField
 from r3dad.recipes.calibration import Calibrating, Calibration
 from r3dad.recipes.result import RecipeResult
 from r3dad.scorer import Scorer, load_scorer
@@ -45,7 +46,9 @@ class AlignedConfig:
     pose: ``"search"``, or ``"fixed"`` for scans already in place. most: points of a scan that are scored; a denser scan is thinned
     evenly and every point takes the score of the kept points around it. surface_points: of the fused surface. calibration:
     synthetic whole scans, and as many one-sided ones, per good scan that the threshold is taken from.
-    false_alarm_rate: share of good scans above the threshold, as calibrated. seed: of every draw.
+    false_alarm_rate: share of good scans above the threshold, as calibrated. displacement: where displacements and deviations come
+    from: ``"surface"``, or ``"diffusion"``, the paper's decoder trained on the surface (`r3dad.place`; about a minute), with
+    ``sampler_steps``; scores are the scorer's either way. seed: of every draw.
     """
 
     pose: Literal["search", "fixed"] = "search"
@@ -53,11 +56,15 @@ class AlignedConfig:
     surface_points: int = 24_000
     calibration: int = 6
     false_alarm_rate: float = 0.05
+    displacement: Literal["surface", "diffusion"] = "surface"
+    sampler_steps: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.pose not in ("search", "fixed"):
             raise InputError(f"pose {self.pose!r}: expected 'search' or 'fixed'")
+        if self.displacement not in ("surface", "diffusion") or not 1 <= self.sampler_steps <= 200:
+            raise InputError("displacement: expected 'surface' or 'diffusion'; sampler_steps: expected 1 to 200")
         if self.most < 1000 or self.surface_points < 1000:
             raise InputError("most and surface_points: expected at least 1000")
         if self.calibration < 1 or not 0 < self.false_alarm_rate < 1:
@@ -110,6 +117,7 @@ class AlignedRecipe:
     def __init__(self, config: AlignedConfig, frame: Frame, surface: Surface, scorer: Scorer) -> None:
         self.config, self.frame, self.surface, self.scorer = config, frame, surface, scorer
         self._ground = Ground(surface)
+        self.place: PlaceField | None = None
         self.usual = np.array([[0.0, 1.0]] * 2)
         self.threshold, self.false_alarm_rate, self.found, self.note = math.inf, config.false_alarm_rate, 0.0, ""
 
@@ -164,6 +172,10 @@ class AlignedRecipe:
         recipe = cls(config, frame, surface, (scorer or load_scorer()).to(device))
         if len(clouds) == 1:
             recipe._warn("fitted to one good scan: how good parts differ is unknown, so the threshold is a guess")
+        if config.displacement == "diffusion":
+            recipe.place = PlaceField.fit(
+                surface, steps=config.sampler_steps, seed=config.seed, progress=lambda x, w: say(0.25 + 0.05 * x, w)
+            )
         recipe._calibrate(inside, say)
         say(1.0, "fitted")
         return recipe
@@ -192,12 +204,16 @@ class AlignedRecipe:
         whole = departures[0]
         if len(kept) < len(points):
             logits, whole = self._carried(logits, bent[0], kept), self._departure(bent[0])
+        vector, signed = whole.vector, whole.signed
+        if self.place:
+            vector = -self.place.displacement(bent[0])
+            signed = self.place.signed(vector, whole.near)
         rotation = pose.matrix[:3, :3]
         return RecipeResult(
             point_scores=(1 / (1 + np.exp(-logits))).astype(np.float32),
             score=score,
-            displacement=-(whole.vector @ rotation) * scale,
-            deviation=whole.signed * scale,
+            displacement=-(vector @ rotation) * scale,
+            deviation=signed * scale,
             is_this_part=pose.ok,
             note="" if pose.ok else pose.reason,
             pose=pose,
@@ -282,6 +298,7 @@ class AlignedRecipe:
             **{f"calibration.{k}": v for k, v in self.calibration.state().items()},
             **{f"frame.{k}": v for k, v in self.frame.state().items()},
             **{f"scorer.{k}": v for k, v in net.items()},
+            **{f"place.{k}": v for k, v in (self.place.state() if self.place else {}).items()},
         }
         numbers = {k: getattr(self, k) for k in ("threshold", "false_alarm_rate", "found", "note")}
         return tensors, {
@@ -306,6 +323,8 @@ class AlignedRecipe:
         surface = Surface(s["points"], s["normals"], s["curvature"], sees, settings["spacing"])
         scorer = Scorer.from_state(part("scorer."), settings["scorer"]).to(device)
         recipe = cls(AlignedConfig(**settings["config"]), Frame.from_state(part("frame.")), surface, scorer)
+        if place := part("place."):
+            recipe.place = PlaceField.from_state(surface, place, recipe.config.sampler_steps)
         recipe.usual = tensors["usual"].numpy()
         recipe.calibration = Calibration.from_state(part("calibration."))
         for k in ("threshold", "false_alarm_rate", "found", "note"):
