@@ -85,8 +85,8 @@ class Design:
         with np.load(path) as file:
             count = len(file["kinds"])
             good = [file[f"good{i}"] for i in range(GOOD_SCANS)]
-            clouds = [[file[f"{name}{i}"] for i in range(count)] for name in ("points", "labels")]
-            return cls(str(file["family"]), good, *clouds, file["kinds"].tolist(), file["sensors"].tolist())
+            points, labels = ([file[f"{name}{i}"] for i in range(count)] for name in ("points", "labels"))
+            return cls(str(file["family"]), good, points, labels, file["kinds"].tolist(), file["sensors"].tolist())
 
 
 def simulated(family: str, seed: int, scans: int) -> Design:
