@@ -75,6 +75,43 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def inspected(name: str, verdict: str, **changes: Any) -> ReportItem:
+    """A ring as an inspection gives it, with one defect on its bump."""
+    made = item(name, 1)
+    hot = int(np.argmax(made.point_scores))
+    defect = {
+        "id": 1,
+        "kind": "<b>bump</b>",
+        "depth_mm": 0.98,
+        "area_mm2": 31.0,
+        "extent_mm": [7.0, 6.0, 1.0],
+        "share_of_tolerance": 12.0,
+        "outside_limits": True,
+        "centre_scan": made.points[hot].tolist(),
+        "marker": made.points[hot].tolist(),
+        "normal": [0.3, 0.4, 0.87],
+    }
+    limits = np.tile([-0.3, 0.2], (len(made.points), 1))
+    extra = {
+        "verdict": verdict,
+        "threshold": 0.3,
+        "alignment": "alignment: RMS 0.1 mm",
+        "limits": limits,
+        "band": (-0.3, 0.2),
+    }
+    return replace(made, **{**extra, "defects": [defect] if verdict == "NG" else [], **changes})
+
+
+@pytest.fixture(scope="module")
+def inspection_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("inspection")
+    items = [inspected("bad", "NG"), inspected("unsure", "REVIEW"), inspected("fine", "OK", score=0.1)]
+    write_report(
+        out, items, title="t", settings={}, threshold=None, point_threshold=0.25, table=None, by_deviation=True
+    )
+    return out
+
+
 def data_of(page: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
     assert found
@@ -247,6 +284,27 @@ def test_colour_maps_are_perceptually_uniform_and_darken() -> None:
         assert (lab[8:, 0] < lab[:-8, 0]).all()
 
 
+def test_the_tolerance_is_green_and_its_ends_are_not() -> None:
+    colours = deviation_map(100, 150).astype(int)
+    green = (colours[:, 1] > colours[:, 0] + 20) & (colours[:, 1] > colours[:, 2] + 20)
+    assert green[100:151].all() and not green[:99].any() and not green[152:].any()
+    assert len(colours) == 256 and (deviation_map(0, 256) == deviation_map()).all()
+    assert deviation_scale([0.1], (-0.3, 0.2)).high == pytest.approx(0.6)
+
+
+def test_a_cloud_is_painted_by_deviation_with_its_limits(inspection_folder: Path) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    cloud = trimesh.load(inspection_folder / "bad.ply")
+    vertex, colours = cloud.metadata["_ply_raw"]["vertex"]["data"], np.asarray(cloud.colors)[:, :3].astype(int)
+    deviation = vertex["scalar_deviation"].ravel()
+    assert set(vertex["scalar_limit_low"].ravel()) == {np.float32(-0.3)}
+    calm = np.abs(deviation) < 0.1
+    assert (colours[calm, 1] > colours[calm, 0]).all() and (
+        colours[deviation > 0.8, 0] > colours[deviation > 0.8, 1]
+    ).all()
+    assert not (inspection_folder / "scores.csv").exists()
+
+
 def test_scales_keep_the_threshold_inside_and_shrug_off_one_wild_scan() -> None:
     colours, spread = score_scales([0.01] * 20, [0.2] * 19 + [1e6], 0.3)
     assert (spread.low, spread.high) == (0.0, pytest.approx(0.45))
@@ -376,6 +434,34 @@ def test_the_page_fits_a_phone(browser: Any, folder: Path, tmp_path: Path) -> No
     with Image.open(tmp_path / "phone.png") as picture:
         assert picture.width == 390
     assert not troubles
+
+
+def test_a_browser_walks_through_an_inspection(browser: Any, inspection_folder: Path) -> None:
+    page, troubles = opened(browser, inspection_folder, 1280, 800)
+    assert page.inner_text(".summary").split() == ["3", "scans", "1", "NG", "1", "REVIEW", "1", "OK"]
+    assert page.inner_text("#alignment") == "alignment: RMS 0.1 mm"
+    assert page.inner_text("#defects td:nth-child(2)") == "<b>bump</b>"
+    page.click("[data-mode=deviation]")
+    assert "green" in page.inner_text("#meaning")
+    assert page.locator("#ticks .mark").all_inner_texts() == ["-0.3", "+0.2"]
+    assert page.locator("#histogram line").count() == 2
+    settle(page)
+    before = page.evaluate(PIXELS)["sum"]
+    page.click("#defects button")
+    settle(page)
+    assert page.evaluate(PIXELS)["sum"] != before
+    box, mark = page.locator("#view").bounding_box(), page.locator("#markers button").bounding_box()
+    assert abs(mark["x"] + mark["width"] / 2 - box["x"] - box["width"] / 2) < 3, "the place is in the middle"
+    assert abs(mark["y"] + mark["height"] / 2 - box["y"] - box["height"] / 2) < 3
+    page.select_option("#verdict", "REVIEW")
+    assert page.locator("tbody tr[data-scan]:visible").count() == 1
+    page.click("tbody tr[data-scan='1']")
+    assert page.locator(".defects").is_hidden() and page.locator("#markers button").count() == 0
+    assert not troubles
+    phone, troubles = opened(browser, inspection_folder, 390, 844)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.click("#markers button")
+    assert phone.get_attribute("#defects tr", "aria-current") == "true" and not troubles
 
 
 NO_WEBGL = """const own = HTMLCanvasElement.prototype.getContext;

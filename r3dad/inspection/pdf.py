@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def write_pdf(out: Path) -> Path:
     fpdf = needed()
     batch = json.loads((out / "inspection.json").read_text(encoding="utf-8"))
 
-    class Document(fpdf.FPDF):
+    class Document(fpdf.FPDF):  # type: ignore[name-defined,misc]
         def footer(self) -> None:
             self.set_y(-12)
             self.set_font("Helvetica", size=8)
@@ -112,7 +113,7 @@ def _line(pdf: Any, text: str, size: int, colour: tuple[int, int, int] = (28, 34
     pdf.multi_cell(0, 0.5 * size, _plain(text), new_x="LMARGIN", new_y="NEXT")
 
 
-def _table(pdf: Any, rows: list[tuple[str, ...]], widths: tuple[int, ...]) -> None:
+def _table(pdf: Any, rows: Sequence[tuple[str, ...]], widths: tuple[int, ...]) -> None:
     pdf.set_font("Helvetica", size=8)
     pdf.set_text_color(28, 34, 38)
     pdf.set_draw_color(224, 227, 230)
