@@ -115,6 +115,11 @@ def _asset(name: str) -> str:
     return files("r3dad.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
+def _said(row: Mapping[str, Any]) -> str | None:
+    """Good or defective, where the verdict says either."""
+    return {"NG": "defective", "OK": "good", "good": "good", "defective": "defective"}.get(row["verdict"])
+
+
 def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
     count = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in _ORDER}
     chips = [f"<li><b>{len(rows)}</b> scan{'s' * (len(rows) != 1)}</li>"]
@@ -123,11 +128,11 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
         for v in _ORDER
         if count[v]
     ]
-    judged = [row for row in rows if row["truth"] and row["verdict"]]
+    judged = [row for row in rows if row["truth"] and _said(row)]
     if judged:
         bad = [row for row in judged if row["truth"] == "defective"]
-        found = sum(row["verdict"] == "defective" for row in bad)
-        alarms = sum(row["verdict"] == "defective" and row["truth"] == "good" for row in judged)
+        found = sum(_said(row) == "defective" for row in bad)
+        alarms = sum(_said(row) == "defective" and row["truth"] == "good" for row in judged)
         chips.append(
             f"<li>against the truth: {found} of {len(bad)} defective found, {alarms} false alarm{'s' * (alarms != 1)}</li>"
         )
@@ -161,7 +166,7 @@ def _table_row(i: int, row: Mapping[str, Any], threshold: float | None) -> str:
     )
     note = f"<small>{html.escape(row['note'])}</small>" if row["note"] else ""
     tone = _TONES.get(str(row["verdict"]), "none")
-    mistaken = row["truth"] and row["verdict"] and row["truth"] != row["verdict"]
+    mistaken = row["truth"] and _said(row) and row["truth"] != _said(row)
     wrong = (
         f'<small class="wrong">{"missed" if row["truth"] == "defective" else "false alarm"}</small>' if mistaken else ""
     )
