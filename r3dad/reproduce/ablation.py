@@ -64,4 +64,12 @@ def _table(run: Run, name: str, title: str, column: str, cases: list[Case]) -> T
             rows += figure_rows({column: case}, by_class, {"mean": paper})
     notes = [*NOTES, f"Protocol: {run.protocol}. The paper's figures are means over its 12 classes."]
     given = f"; set {run.settings[PAPER]}" if PAPER in run.settings else ""
-    return Table(name, title, (column, *COLUMNS), rows, in_words(run.quick, "real3d") + given, run.skipped, notes)
+    return Table(
+        name,
+        title,
+        (column, *COLUMNS),
+        rows,
+        in_words(run.quick, "real3d", run.settings.get(PAPER)) + given,
+        run.skipped,
+        notes,
+    )

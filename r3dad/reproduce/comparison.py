@@ -105,7 +105,7 @@ def _cell(run: Run, item: DatasetClass, method: str, seed: int, layout: str) -> 
 
 def schedule(run: Run, methods: list[str], layout: str) -> str:
     """What was run, in words."""
-    words = [f"{PAPER} {in_words(run.quick, layout)}"] if PAPER in methods else []
+    words = [f"{PAPER} {in_words(run.quick, layout, run.settings.get(PAPER))}"] if PAPER in methods else []
     rest = [name for name in methods if name != PAPER]
     words += [f"{', '.join(rest)}: their defaults"] if rest else []
     return "; ".join([*words, *(f"{name} set {given}" for name, given in run.settings.items() if name in methods)])

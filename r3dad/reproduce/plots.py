@@ -45,7 +45,7 @@ def draw_costs(file: Path, rows: Sequence[dict[str, Any]]) -> Path:
     words = {
         "FPS": "scans per second (log)",
         "kept MB": "kept after fitting: memory bank + model, MB (log)",
-        "peak MB": "peak memory of the process, MB (log)",
+        "peak MB": "peak memory of the process, MB",
     }
     colours = [colormaps["tab20"](i) for i in range(20)]
     for panel, (column, label) in zip(panels, words.items()):
@@ -57,7 +57,7 @@ def draw_costs(file: Path, rows: Sequence[dict[str, Any]]) -> Path:
                     *place, color=colours[i % 20], s=190, zorder=3 + len(rows) - i, edgecolors="k", linewidths=0.5
                 )
                 panel.annotate(str(i + 1), place, ha="center", va="center", fontsize=7.5, zorder=3.5 + len(rows) - i)
-        panel.set_xscale("log")
+        panel.set_xscale("linear" if column == "peak MB" else "log")
         panel.margins(x=0.12, y=0.1)
         panel.set_xlabel(label)
         panel.axhline(0.5, color="0.6", lw=0.8, ls=":")

@@ -27,9 +27,9 @@ def paper_schedule(quick: bool, layout: str) -> dict[str, Any]:
     return dict(QUICK) if quick else {"points": POINTS[layout]}
 
 
-def in_words(quick: bool, layout: str) -> str:
-    """The schedule of the paper's recipe, to be printed with its figures."""
-    c = from_json(PaperConfig, paper_schedule(quick, layout))
+def in_words(quick: bool, layout: str, given: dict[str, Any] | None = None) -> str:
+    """The schedule of the paper's recipe, with the settings ``given`` to it, to be printed with its figures."""
+    c = from_json(PaperConfig, {**paper_schedule(quick, layout), **(given or {})})
     name = (
         "quick, far shorter than the paper's, so that a difference says nothing of the method"
         if quick
