@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import signal
@@ -32,6 +33,8 @@ def work(pipe: Connection, models: dict[str, str], threads: int, most_points: in
     except InputError as error:
         _send(pipe, {"error": str(error)})
         return
+    for detector in detectors.values():
+        _warm(detector)
     _send(pipe, {"ready": {name: _about(detector) for name, detector in detectors.items()}})
     while True:
         try:
@@ -47,6 +50,15 @@ def _send(pipe: Connection, message: dict[str, Any]) -> None:
     except ValueError as error:  # a figure that is not finite, which no client could read
         text = json.dumps({"fault": str(error)})
     pipe.send_bytes(text.encode())
+
+
+def _warm(detector: Any) -> None:
+    """Inspect the good surface itself: the first inspection of a process loads libraries for seconds, and scans would pile up behind it."""
+    recipe = detector.recipe
+    if hasattr(recipe, "surface"):
+        points = recipe.surface.points * recipe.frame.scale + recipe.frame.centre.numpy()
+        with contextlib.suppress(InputError):
+            detector.inspect(points)
 
 
 def _about(detector: Any) -> dict[str, Any]:
