@@ -19,7 +19,16 @@ from r3dad.doctor import environment
 from r3dad.errors import InputError
 from r3dad.metrics import FIGURES
 from r3dad.report import ReportItem
-from r3dad.scans import DatasetClass, LabelledScan, Scan, list_classes, read_scan, read_truth, write_atomic
+from r3dad.scans import (
+    DatasetClass,
+    LabelledScan,
+    Scan,
+    class_folders,
+    list_classes,
+    read_scan,
+    read_truth,
+    write_atomic,
+)
 
 RECIPES = {"r3dad": "aligned", "r3dad-paper": "paper"}
 """Methods that are a recipe of this package; the others are in ``r3dad.baselines.METHODS``."""
@@ -234,18 +243,17 @@ def evaluate(
     config = {"method": method, "seed": seed, "settings": dict(settings or {}), "layout": layout}
     done: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
-    for item in list_classes(root, layout, classes):
+    for name in class_folders(root, layout, classes):
 
-        def say(share: float, words: str, name: str = item.name) -> None:
+        def say(share: float, words: str, name: str = name) -> None:
             if progress:
                 progress(name, share, words)
 
         try:
-            done[item.name] = run_class(
-                item, method, seed=seed, settings=settings, out=out, device=device, progress=say
-            )
+            (item,) = list_classes(root, layout, [name])
+            done[name] = run_class(item, method, seed=seed, settings=settings, out=out, device=device, progress=say)
         except InputError as error:
-            skipped[item.name] = str(error)
+            skipped[name] = str(error)
         results = {**tabulated(done), "config": config, "environment": environment(), "skipped": skipped}
         _write(out / method / f"seed{seed}", results)
     if not done:

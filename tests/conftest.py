@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+import os
+
+# On a machine with other work to do, two threads that wait for each other take many times as long as one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 #: The paper recipe at a size that trains in about a second.
 TINY = {"iterations": 3, "batch": 2, "points": 128, "steps": 10, "neighbours": 16, "widths": (16, 32, 16), "latent": 32}

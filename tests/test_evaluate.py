@@ -82,6 +82,14 @@ def test_the_loop_tells_what_it_skipped_and_writes_the_table(data, tmp_path):
     assert [r["class"] for r in csv.DictReader((folder / "results.csv").open())] == ["block0", "mean"]
 
 
+def test_a_class_without_templates_is_skipped_and_the_others_run_on(data, tmp_path):
+    for file in (data / "block0" / "train").iterdir():
+        file.unlink()
+    results = evaluate(data, tmp_path / "o", method="registered-nn", layout="real3d")
+    assert list(results["classes"]) == ["block1"]
+    assert "class block0" in results["skipped"]["block0"] and "template" in results["skipped"]["block0"]
+
+
 @pytest.mark.parametrize("kind, word", [("good", "good"), ("sink", "defective")])
 def test_a_class_without_one_kind_is_refused_before_the_fit(data, tmp_path, kind, word):
     for file in (data / "block0" / "test").glob(f"*_{kind}.xyz"):

@@ -29,7 +29,9 @@ def turned(p: np.ndarray, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return Detector(calibration=2, surface_points=10_000).fit([turned(stepped_block(i), i) if i else stepped_block(0) for i in range(3)])
+    return Detector(calibration=2, surface_points=10_000).fit(
+        [turned(stepped_block(i), i) if i else stepped_block(0) for i in range(3)]
+    )
 
 
 @pytest.fixture(scope="module")

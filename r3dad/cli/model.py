@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,7 +37,8 @@ def fit(
     files = find_scans(scans) if scans else []
     detector = Detector(recipe, device=device, **settings_of(setting, iterations=iterations))
     started = time.perf_counter()
-    with working("fit") as progress:
+    with working("fit") as progress, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the recipe's note says it below
         detector.fit(files, nominal=nominal, progress=progress, resume=out.with_name(out.name + ".training"))
     detector.save(out)
     r = detector.recipe

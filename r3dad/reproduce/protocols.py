@@ -25,7 +25,16 @@ from r3dad.metrics import FIGURES
 from r3dad.model import Autoencoder
 from r3dad.recipes.paper import PaperRecipe
 from r3dad.reproduce.run import EVERY, Run, checked, paper_schedule
-from r3dad.scans import DatasetClass, LabelledScan, Scan, list_classes, read_scan, read_truth, write_atomic
+from r3dad.scans import (
+    DatasetClass,
+    LabelledScan,
+    Scan,
+    class_folders,
+    list_classes,
+    read_scan,
+    read_truth,
+    write_atomic,
+)
 from r3dad.train import train
 
 PAPER = "r3dad-paper"
@@ -152,13 +161,14 @@ def evaluate_both(
     done: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
     chosen = {**settings, "seed": settings.get("seed", PaperConfig.seed) + seed}
-    for item in list_classes(root, layout, classes):
-        file = out / f"{PAPER}-watched" / f"seed{seed}" / f"{item.name}.json"
-        say = None if progress is None else partial(progress, item.name)
+    for name in class_folders(root, layout, classes):
+        file = out / f"{PAPER}-watched" / f"seed{seed}" / f"{name}.json"
+        say = None if progress is None else partial(progress, name)
         try:
-            done[item.name] = Watched(checked(item), seed, chosen, every, file, device).run(say)
+            (item,) = list_classes(root, layout, [name])
+            done[name] = Watched(checked(item), seed, chosen, every, file, device).run(say)
         except InputError as error:
-            skipped[item.name] = str(error)
+            skipped[name] = str(error)
     if not done:
         raise InputError(f"{root}: no class could be run ({'; '.join(skipped.values())})")
     return {

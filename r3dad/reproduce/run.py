@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from r3dad.config import PaperConfig, from_json
 from r3dad.engine import run_units
 from r3dad.errors import InputError
-from r3dad.scans import DatasetClass, list_classes, write_atomic
+from r3dad.scans import DatasetClass, class_folders, list_classes, write_atomic
 
 QUICK = {"iterations": 150, "batch": 8, "points": 512}
 """The paper recipe's settings under ``--quick``: a minute on a CPU, and far from trained."""
@@ -85,11 +85,8 @@ class Run:
         root = self.real3d if layout == "real3d" else self.shapenet
         if root is None:
             raise InputError(f"--{layout}: not given; this table needs the folder of that data set")
-        if not root.is_dir():
-            raise InputError(f"{root}: no such folder; give the folder that holds the classes")
-        names = self.classes or tuple(sorted(p.name for p in root.iterdir() if (p / "train").is_dir()))
         found = []
-        for name in names:
+        for name in class_folders(root, layout, self.classes):
             try:
                 found += [checked(item) for item in list_classes(root, layout, [name])]
             except InputError as error:

@@ -67,6 +67,33 @@ def detect_layout(root: str | os.PathLike[str]) -> Layout:
     )
 
 
+def class_folders(
+    root: str | os.PathLike[str], layout: str = "auto", classes: Sequence[str] | None = None
+) -> dict[str, Path]:
+    """Folder of every class by name, in natural order, or of those named in `classes` in that order; nothing is read.
+
+    Arguments as of `list_classes`. Raises InputError: unknown layout or class, or none there.
+    """
+    folder = Path(root)
+    kind = detect_layout(folder) if layout == "auto" else layout
+    if kind == "folder":
+        found = {folder.resolve().name: folder}
+    elif kind in _TRUTH:
+        found = {child.name: child for child in _class_folders(folder)}
+    else:
+        raise InputError(f"layout {layout!r}: expected auto, shapenet, real3d or folder; choose one of them")
+    missing = [name for name in classes or () if name not in found]
+    if missing:
+        raise InputError(
+            f"{folder}: no class {', '.join(missing)}; expected some of {', '.join(found) or '(none)'}; check the names"
+        )
+    if not found:
+        raise InputError(
+            f"{folder}: expected folders <class>/train and <class>/test, found none; name the folder of the classes"
+        )
+    return {name: found[name] for name in dict.fromkeys(found if classes is None else classes)}
+
+
 def list_classes(
     root: str | os.PathLike[str], layout: str = "auto", classes: Sequence[str] | None = None
 ) -> list[DatasetClass]:
@@ -76,29 +103,11 @@ def list_classes(
     "folder" (one class, named like the folder, whose scans are all good). Raises InputError: unknown layout or class,
     a class without templates.
     """
-    folder = Path(root)
-    kind = detect_layout(folder) if layout == "auto" else layout
+    kind = detect_layout(Path(root)) if layout == "auto" else layout
+    found = class_folders(root, layout, classes)
     if kind == "folder":
-        found = [DatasetClass(folder.resolve().name, find_scans([folder]), [])]
-    elif kind in _TRUTH:
-        found = [_read_class(child, kind) for child in _class_folders(folder) if not classes or child.name in classes]
-    else:
-        raise InputError(f"layout {layout!r}: expected auto, shapenet, real3d or folder; choose one of them")
-    if classes is not None:
-        there = {entry.name: entry for entry in found}
-        missing = [name for name in classes if name not in there]
-        if missing:
-            known = [child.name for child in _class_folders(folder)] or list(there)
-            raise InputError(
-                f"{folder}: no class {', '.join(missing)}; expected some of {', '.join(known) or '(none)'}; "
-                "check the names"
-            )
-        return [there[name] for name in dict.fromkeys(classes)]
-    if not found:
-        raise InputError(
-            f"{folder}: expected folders <class>/train and <class>/test, found none; name the folder of the classes"
-        )
-    return found
+        return [DatasetClass(name, find_scans([folder]), []) for name, folder in found.items()]
+    return [_read_class(folder, kind) for folder in found.values()]
 
 
 def read_truth(labelled: LabelledScan, points: np.ndarray) -> np.ndarray:
