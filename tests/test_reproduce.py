@@ -250,7 +250,7 @@ def test_bad_classes_are_named_and_the_others_run_on(damaged, name):
 def test_nothing_to_run_is_one_line(sets, tmp_path):
     with pytest.raises(InputError, match="--real3d: not given; this table needs"):
         reproduce("table1", Run(out=tmp_path))
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="nowhere: cannot be listed"):
         reproduce("table1", Run(out=tmp_path, real3d=tmp_path / "nowhere"))
     with pytest.raises(InputError, match="'table9' is unknown: expected one of table1"):
         reproduce("table9", Run(**sets))
