@@ -88,6 +88,8 @@ _asked: ContextVar[dict[str, str] | None] = ContextVar("r3dad_backend", default=
 def use_backend(backend: str | None = None, **per_op: str) -> Iterator[None]:
     """Ask for a backend by name within a ``with`` block, for all operations or per operation (``use_backend(knn="torch")``).
 
+    Asked for all, it holds for the operations that have such a backend; the others take their own order.
+
     Raises:
         BackendError: the name is unknown, or (when an operation is called) the backend cannot run it.
     """
@@ -104,7 +106,8 @@ def asked_for(op: str) -> str | None:
     asked = _asked.get()
     if asked is None:
         asked = _parse(os.environ.get("R3DAD_BACKEND", ""))
-    return asked.get(op, asked.get("*"))
+    everywhere = asked.get("*")
+    return asked.get(op, everywhere if everywhere in TABLE[op] else None)
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from r3dad import backends
 from r3dad.synth.patch_gen import KINDS, VIEWPOINTS, patch_gen, random_rotations
 
 SEEDS = torch.arange(12) + 2**35
@@ -89,3 +90,18 @@ def test_all_kinds_are_drawn():
     drawn = patch_gen(points, torch.arange(60))[1]
     share = {k: float((drawn == by_kind[k]).flatten(1).all(1).float().mean()) for k in KINDS}
     assert all(0.15 < s < 0.55 for s in share.values()), share
+
+
+def test_a_backend_asked_for_everywhere_holds_where_it_exists():
+    points, seeds = torch.randn(1, 64, 3), torch.zeros(1, dtype=torch.int64)
+    with backends.use_backend("torch"):
+        plain = patch_gen(points, seeds, 1 / 8, 0.1)
+    with backends.use_backend("triton"):  # knn has it, the patch has not; on a CPU it cannot run
+        assert backends.asked_for("knn") == "triton" and backends.asked_for("displace_patch") is None
+    with backends.use_backend("torch", displace_patch="torch"):
+        assert all(torch.equal(a, b) for a, b in zip(plain, patch_gen(points, seeds, 1 / 8, 0.1), strict=True))
+    with (
+        backends.use_backend(displace_patch="cpu"),
+        pytest.raises(backends.BackendError, match="no cpu implementation"),
+    ):
+        patch_gen(points, seeds, 1 / 8, 0.1)
