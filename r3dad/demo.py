@@ -8,7 +8,7 @@ from typing import Any
 
 from r3dad import __version__
 from r3dad.detector import Detector
-from r3dad.evaluate import Outcome, figures, predict_file, tabulated
+from r3dad.outcome import Outcome, figures, predict_file, tabulated
 from r3dad.report import write_report
 from r3dad.scans import list_classes
 from r3dad.simulate.scan import write_demo

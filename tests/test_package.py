@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     ["cli"],
     ["demo", "train_scorer", "reproduce", "line"],
-    ["report", "detector", "evaluate", "inspection", "doctor"],
+    ["report", "detector", "outcome", "evaluate", "inspection", "doctor"],
     ["recipes", "baselines"],
     ["train"],
     [

@@ -60,7 +60,7 @@ def predict(
 ) -> None:
     """Score scans: a verdict per part, a heat map per point, a report. A scan that cannot be read is named; the others run on."""
     from r3dad.detector import Detector
-    from r3dad.evaluate import predict_file
+    from r3dad.outcome import predict_file
     from r3dad.report import ReportItem, write_report
     from r3dad.scans import find_scans
 

@@ -20,9 +20,9 @@ import torch
 from r3dad.config import PaperConfig, from_json, to_json
 from r3dad.detector import Prediction
 from r3dad.errors import InputError
-from r3dad.evaluate import Outcome, figures, tabulated
 from r3dad.metrics import FIGURES
 from r3dad.model import Autoencoder
+from r3dad.outcome import Outcome, figures, tabulated
 from r3dad.recipes.paper import PaperRecipe
 from r3dad.reproduce.run import EVERY, Run, checked, paper_schedule
 from r3dad.scans import (
