@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r3dad.coverage import gaps
 from r3dad.surface import Departure, Neighbours, Surface, surface_normals
 
 NEIGHBOURS = 32
@@ -44,19 +45,6 @@ def _unsupported(size: np.ndarray, j: np.ndarray) -> np.ndarray:
 
 def _squash(x: np.ndarray) -> np.ndarray:
     return np.arcsinh(2 * x)
-
-
-def gaps(surface: Surface, points: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Emptiness of every surface point ``[S]`` in spacings of the scan there, whether the scan should have seen it, and the share covered.
-
-    ``spacing [N]`` is the scan's local spacing. Emptiness is 0 where the sensor could not look.
-    """
-    least, i = Neighbours(points)(surface.points)
-    empty = np.minimum(least, 0.15) / spacing[i]
-    expected = surface.expected(empty < 1.5 * max(1.0, 2 * float(np.median(empty))))
-    # A scan covers a fifth of the surface at least.
-    covered = empty < 1.5 * max(1.0, 2 * float(np.quantile(empty, 0.2)))
-    return empty * expected, expected, float(covered[surface.firm.any(1)].mean())
 
 
 def _scales(field: np.ndarray, weights: np.ndarray, j: np.ndarray, wide: bool) -> list[np.ndarray]:

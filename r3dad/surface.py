@@ -233,23 +233,6 @@ class Surface:
             found.append(mean[patch].astype(np.float32))
         return found
 
-    def expected(self, covered: np.ndarray, tolerance: float = 0.02) -> np.ndarray:
-        """Surface points ``[S]`` a scan should have seen, given those it did (``covered [S]``, bool).
-
-        The views whose surface the scan covers about as well as any view's (within ``tolerance``) are taken as the sensor's; a point is
-        expected where such a view and nearly all views next to it see it, and its surroundings too. A whole scan covers all views, and
-        everything that can be seen is expected.
-        """
-        sees = self.sees.astype(np.float32)
-        total = sees.sum(0)
-        share = (covered.astype(np.float32) @ sees) / np.maximum(total, 1)
-        share[total < 0.02 * total.max()] = 0
-        used = share > share.max() - tolerance
-        found = np.asarray(self.firm[:, used].any(1))
-        for _ in range(2):
-            found = found & (found[self.near].mean(1) > 0.9)
-        return found
-
 
 def open_sides(points: np.ndarray, normals: np.ndarray, cell: float) -> np.ndarray:
     """How much more open air lies on the side of the normal than behind it, ``[N]`` in -1..1.

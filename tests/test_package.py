@@ -25,6 +25,7 @@ LAYERS = [
         "score",
         "scorer",
         "features",
+        "coverage",
         "metrics",
         "checkpoint",
         "public_checkpoint",

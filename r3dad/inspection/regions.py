@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r3dad.features import gaps
+from r3dad.coverage import gaps
 from r3dad.scorer import top
 from r3dad.surface import Neighbours, Surface
 

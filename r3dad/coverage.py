@@ -1,0 +1,69 @@
+"""What a scan should have seen of a surface, and did not: missing material leaves no point to score.
+
+Lengths are shares of the part's diagonal. Everything is linear in the number of points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from r3dad.surface import Neighbours, Surface
+
+ALIKE = 0.04
+"""Views whose surface a scan covers this much less than the best-covered view's (a share) may be the sensor's too."""
+LARGEST = 0.1
+"""A hole is at most this share of the surface; what is not covered and larger is the side away from the sensor."""
+EVERYWHERE = 0.9
+"""A scan that covers this share of what no view shows for sure (walls of pockets, gaps between fins) was taken from everywhere."""
+
+
+def gaps(surface: Surface, points: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Emptiness of every surface point ``[S]`` in spacings of the scan there, whether the scan should have seen it, and the share covered.
+
+    ``spacing [N]`` is the scan's local spacing. Emptiness is 0 where the sensor could not look.
+    """
+    least, i = Neighbours(points)(surface.points)
+    empty = np.minimum(least, 0.15) / spacing[i]
+    # A scan covers a fifth of the surface at least.
+    covered = empty < 1.5 * max(1.0, 2 * float(np.quantile(empty, 0.2)))
+    seen = expected(surface, covered)
+    return empty * seen, seen, float(covered[surface.firm.any(1)].mean())
+
+
+def expected(surface: Surface, covered: np.ndarray) -> np.ndarray:
+    """Surface points ``[S]`` a scan should have seen, given those it did (``covered [S]``, bool).
+
+    The views whose surface the scan covers about as well as any view's are taken as the sensor's, holes counted as covered; a point is
+    expected where such a view and nearly all views next to it see it, and its surroundings too. From a scan taken from everywhere the
+    whole surface is expected.
+    """
+    sees = surface.sees.astype(np.float32)
+    total = sees.sum(0)
+    share = ((covered | _holes(surface, covered)).astype(np.float32) @ sees) / np.maximum(total, 1)
+    share[total < 0.02 * total.max()] = 0
+    found = np.asarray(surface.firm[:, share > share.max() - ALIKE].any(1))
+    for _ in range(2):
+        found = found & (found[surface.near].mean(1) > 0.9)
+    unsure = covered[~found]
+    return np.ones_like(found) if len(unsure) == 0 or unsure.mean() > EVERYWHERE else found
+
+
+def _holes(surface: Surface, covered: np.ndarray) -> np.ndarray:
+    """Surface points ``[S]`` in connected places that are not covered and small enough for a hole."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    bare = np.flatnonzero(~covered)
+    place = np.full(len(covered), -1)
+    place[bare] = np.arange(len(bare))
+    near = surface.near[bare, 1:7]
+    # The two sides of a thin wall are not one place.
+    row, column = np.nonzero(
+        (place[near] >= 0) & (np.einsum("nki,ni->nk", surface.normals[near], surface.normals[bare]) > -0.5)
+    )
+    links = coo_matrix((np.ones(len(row), bool), (row, place[near[row, column]])), (len(bare), len(bare)))
+    part = connected_components(links, directed=False)[1]
+    small = np.bincount(part, minlength=1) < LARGEST * len(covered)
+    found = np.zeros(len(covered), bool)
+    found[bare] = small[part]
+    return found

@@ -1,0 +1,65 @@
+"""What a scan should have seen of the surface: one side, everything, and holes of any size that do not hide themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from r3dad.coverage import expected, gaps
+from r3dad.surface import Neighbours, Surface
+from tests.aligned_shapes import SIZE, stepped_block
+
+CORNER = [42, 20, 15]  # mm, on the top
+
+
+@pytest.fixture(scope="module")
+def surface() -> Surface:
+    clouds = [(stepped_block(i, noise=0.1) - np.divide(SIZE, 2)) / np.linalg.norm(SIZE) for i in range(3)]
+    return Surface.build(clouds)
+
+
+def place(p: np.ndarray) -> np.ndarray:
+    """Points (shares of the diagonal) in mm from the block's corner."""
+    return p * np.linalg.norm(SIZE) + np.divide(SIZE, 2)
+
+
+def test_one_sided_scans_are_only_expected_where_they_look(surface):
+    top = surface.normals[:, 2] > 0.5
+    seen = expected(surface, top)
+    at = place(surface.points)
+    flat = (at[:, 2] > 14) & (at[:, 0] > 25) & (at[:, 0] < 55) & (at[:, 1] > 5) & (at[:, 1] < 35)
+    assert seen[flat].mean() > 0.9
+    assert not seen[surface.normals[:, 2] < -0.5].any()
+
+
+def test_a_scan_from_everywhere_is_expected_everywhere(surface):
+    assert expected(surface, np.ones(len(surface.points), bool)).all()
+
+
+@pytest.mark.parametrize("radius", [3, 5, 8])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_patch_that_is_missing_is_still_expected(surface, radius, whole):
+    seen = np.ones(len(surface.points), bool) if whole else surface.normals[:, 2] > 0.5
+    gone = (np.linalg.norm(place(surface.points) - CORNER, axis=1) < radius) & (surface.normals[:, 2] > 0.5)
+    assert gone.mean() > 0.002
+    assert expected(surface, seen & ~gone)[gone].mean() > 0.8
+
+
+def test_the_far_side_is_no_hole(surface):
+    """More than a tenth of the surface in one place is what the sensor could not see."""
+    below = surface.normals[:, 2] > -0.5
+    assert (~below).mean() > 0.1
+    assert not expected(surface, below)[surface.normals[:, 2] < -0.8].any()
+
+
+@pytest.mark.parametrize("radius", [0.0, 4.0, 7.0])
+def test_gaps_of_a_scan_lie_where_it_has_none(surface, radius):
+    cloud = (stepped_block(9, hole=radius) - np.divide(SIZE, 2)) / np.linalg.norm(SIZE)
+    spacing = np.full(len(cloud), np.median(Neighbours(cloud)(cloud, 8)[0][:, 7]))
+    empty, seen, complete = gaps(surface, cloud, spacing)
+    assert seen.all() and complete > 0.97
+    away = np.linalg.norm(place(surface.points) - CORNER, axis=1)
+    if radius:
+        assert empty[away < radius / 2].min() > 1.4 * np.quantile(empty[away > radius], 0.99)
+    else:
+        assert empty.max() < 3
