@@ -1,0 +1,139 @@
+"""The studies of `benchmarks`: the parts that tables are made from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import ablation, detection_limit, oracle, thin_walls
+from r3dad.scorer import Scorer, top
+from r3dad.surface import Surface
+
+VERTICES = np.array([[x, y, z] for x in (0.0, 2.0) for y in (0.0, 1.0) for z in (0.0, 1.0)])
+FACES = np.array(
+    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
+)  # fmt: skip
+
+
+def test_vectors_from_a_mesh_are_those_to_a_box():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-0.3, 1.3, (500, 3)) + [0.5, 0, 0]
+    outside = points - np.clip(points, 0, [2, 1, 1])
+    depth = np.minimum(points, [2, 1, 1] - points).min(1)
+    expected = np.where(depth > 0, depth, np.linalg.norm(outside, axis=1))
+    vector = oracle.from_mesh(points, VERTICES, FACES)
+    assert np.abs(np.linalg.norm(vector, axis=1) - expected).max() < 1e-3
+    assert np.abs(vector - outside)[depth < 0].max() < 0.05
+
+
+def test_plain_score_marks_a_dent_and_caps_a_stray_point():
+    rng = np.random.default_rng(1)
+    points = np.column_stack([rng.random((3000, 2)), np.zeros(3000)])
+    vector = np.column_stack([np.zeros((3000, 2)), 0.001 * rng.normal(size=3000)])
+    dent = np.linalg.norm(points[:, :2] - 0.5, axis=1) < 0.08
+    vector[dent, 2] -= 0.02
+    vector[np.flatnonzero(~dent)[7], 2] = 1.0
+    score = oracle.plain(points, vector, 0.001)
+    assert score[dent].mean() > 10 and np.quantile(score[~dent], 0.9) < 2
+    assert top(score, oracle.SHARE) < 30  # a mean of 16 neighbours, one of them 1000: 60
+
+
+def rows(floor: float, recipe: float) -> list[dict]:
+    found = []
+    for c in "ab":
+        for i in range(20):
+            found.append(
+                {"class": c, "kind": "good", "severity": None, **dict.fromkeys(oracle.METHODS, (i / 20, None))}
+            )
+        for i in range(20):
+            scores = {"floor": (i / 20 + floor, 0.5), "recipe": (i / 20 + recipe, 0.7), "oracle": (2.0, 0.9)}
+            found.append({"class": c, "kind": "hole", "severity": 1, **scores})
+    return found
+
+
+def test_share_of_the_way_is_none_at_the_floor_and_all_at_the_oracle():
+    assert oracle.way(rows(0.0, 0.0), {"kind": "hole"}, oracle.objects)["way"] == pytest.approx(0)
+    assert oracle.way(rows(0.0, 2.0), {"severity": 1}, oracle.objects)["way"] == pytest.approx(1)
+    half = oracle.way(rows(0.0, 0.5), {}, oracle.within)
+    assert half["way"] == pytest.approx(0.5) and half["interval"] == pytest.approx([0.5, 0.5]) and half["scans"] == 40
+
+
+def sphere(count: int = 3000) -> np.ndarray:
+    points = np.random.default_rng(2).normal(size=(count, 3))
+    return 0.5 * points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def test_shapes_of_known_size():
+    points, radii = 100 * sphere(), np.array([10.0, 14.0, 20.0, 28.0])
+    found = detection_limit.shapes(points, points / 50, 0, radii, 173.0, 0.3)
+    for share, r in zip(detection_limit.SHARES, radii, strict=True):
+        moved = found[f"bump {share}"] > 0
+        assert np.linalg.norm(points[moved] - points[0], axis=1).max() < r
+        assert moved.mean() == pytest.approx((r / 50) ** 2 / 4, rel=0.25)
+        assert (found[f"dent {share}"] == -found[f"bump {share}"]).all() and found[f"bump {share}"][0] == 1
+    groove = found["groove"]
+    across = np.linalg.svd(points[groove < -0.01] - points[groove < -0.01].mean(0))[1]
+    assert groove.min() == pytest.approx(-1) and across[0] > 4 * across[2]
+
+
+def test_a_tape_plays_what_was_recorded():
+    calls, tape = [], ablation.Tape()
+
+    def function(x):
+        calls.append(x)
+        return 2 * x
+
+    for _ in range(2):
+        tape.rewind()
+        played = tape.of("f", function)
+        assert [played(1), played(2)] == [2, 4]
+    assert calls == [1, 2]
+
+
+def test_variants_replace_what_is_there_and_put_it_back():
+    before = (
+        Scorer.verdict,
+        Surface.build,
+        ablation.aligned.COMPLETE,
+        ablation.features.gaps,
+        ablation.Search.find_likenesses,
+    )
+    for name, (context, same) in ablation.VARIANTS.items():
+        with ablation.taped(ablation.Tape(), same), context():
+            if name == "object rule: highest logit":
+                assert Scorer.verdict(None, np.array([1.0, 5.0, 2.0])) == 5
+    assert before == (
+        Scorer.verdict,
+        Surface.build,
+        ablation.aligned.COMPLETE,
+        ablation.features.gaps,
+        ablation.Search.find_likenesses,
+    )
+
+
+def test_a_raw_surface_is_made_of_the_points_of_the_scans():
+    cloud = sphere() + 0.002 * np.random.default_rng(3).normal(size=(3000, 3))
+    surface, fused = ablation.raw([cloud], 2000), Surface.build([cloud], 2000)
+    known = {tuple(p) for p in cloud}
+    assert all(tuple(p) in known for p in surface.points)
+    rough, smooth = (np.std(np.linalg.norm(s.points, axis=1)) for s in (surface, fused))
+    assert smooth < 0.8 * rough
+
+
+def test_flipped_normals_are_counted_on_a_simulated_part(tmp_path):
+    from types import SimpleNamespace
+
+    import torch
+
+    design = thin_walls.part("flange", 100)
+    points, normals = design.cloud
+    surface = SimpleNamespace(
+        points=points / 7, normals=np.where(np.arange(len(points))[:, None] % 4 == 0, -normals, normals)
+    )
+    recipe = SimpleNamespace(surface=surface, frame=SimpleNamespace(scale=7.0, centre=torch.zeros(3)))
+    assert thin_walls.flipped(design, recipe) == pytest.approx(0.25, abs=0.01)
