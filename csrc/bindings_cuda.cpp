@@ -99,13 +99,14 @@ PYBIND11_MODULE(_cuda, m) {
   m.def(
       "reverse_steps",
       [](Address start, Address share, Address seeds, Address first, Address last, Address weights, Address gates, Address coefficients,
-         Address out, int points, int clouds, int steps, const std::vector<int>& widths, float slope, int tile, Address on) {
+         Address out, int points, int clouds, int steps, const std::vector<int>& widths, float slope, int tile, int cluster,
+         Address on) {
         check(reverse_steps(reverse_of(at<const float>(start), at<const float>(share), at<const int64_t>(seeds), at<const float>(first),
                                        at<const float>(last), at<const uint4>(weights), at<const float2>(gates),
                                        at<const float>(coefficients), at<float>(out), points, clouds, steps,
                                        static_cast<int>(widths.size()) - 1, widths.data(), slope),
-                            tile, stream(on)));
+                            tile, cluster, stream(on)));
       },
       "start, share or 0, seeds, first, last, packed weights, gates, coefficients, out, points, clouds, steps, padded widths, slope, tile "
-      "or 0, CUDA stream");
+      "or 0, blocks of a cluster or 0, CUDA stream");
 }

@@ -1,4 +1,7 @@
-"""The whole reverse process in one kernel of ``r3dad._cuda`` (csrc/cuda/reverse.cuh): weights packed, gates tabulated, then all steps."""
+"""The whole reverse process in one kernel of ``r3dad._cuda``: weights packed, gates tabulated, then all steps.
+
+csrc/cuda/reverse.cuh runs from compute capability 8.0 on; csrc/cuda/reverse_sm90.cuh on 9.0 alone, where it is asked for by ``cluster``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from torch.nn.functional import pad
 from r3dad import _cuda
 from r3dad.kernels.cuda_device import why_not_device
 
-_WARPS, _PANEL, _WIDEST, _BETWEEN = 8, 128, 512, 8
+_WARPS, _PANEL, _WIDEST, _BETWEEN, _PIECE = 8, 128, 512, 8, 8192
 _TABLE_BYTES = 32 << 20  # gate tables and condition shares held at a time; clouds beyond it follow in further launches
 
 
@@ -52,6 +55,22 @@ def pack(weights: Sequence[Tensor]) -> Tensor:
     return torch.cat(streams, 1).contiguous()
 
 
+def pack_pieces(weights: Sequence[Tensor]) -> Tensor:
+    """The layers between, each [M, K] of padded sizes -> [pieces * 8192] bfloat16, for clusters: all that is used, in the order of use.
+
+    A piece is for 256 columns and 32 inputs, or 128 and 64 where 256 does not divide M: [inputs / 8, columns, 8], which ``wgmma`` reads as
+    pieces of 8 columns by 16 bytes.
+    """
+    pieces = []
+    for weight in weights:
+        m, k = weight.shape
+        columns = 128 if m % 256 else 256
+        inputs = _PIECE // columns
+        parts = weight.to(torch.bfloat16).view(m // columns, columns, k // inputs, inputs // 8, 8)
+        pieces.append(parts.permute(0, 2, 3, 1, 4).reshape(-1))
+    return torch.cat(pieces)
+
+
 def first_and_last(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """The coordinates' share of the first layer [3, D] and the last layer [3, D], padded."""
     sizes = [padded(w.shape[0]) for w in weights[:-1]]
@@ -78,16 +97,25 @@ def reverse_diffusion(
     negative_slope: float,
     precision: str,
     tile: int = 0,
+    cluster: int = 0,
 ) -> Tensor:
-    """As ``reverse_diffusion_definition`` in bfloat16; ``tile`` is the points of a block (32, 64, 128), 0 lets the kernel choose. No
-    argument is read on the host, so nothing waits for the device."""
+    """As ``reverse_diffusion_definition`` in bfloat16; ``tile`` is the points of a block (32, 64, 128), 0 lets the kernel choose.
+    ``cluster`` 1, 2, 4 or 8: by ``wgmma``, that many blocks share the weights that they read, 64 or 128 points each. No argument is read
+    on the host, so nothing waits for the device.
+
+    Raises:
+        ValueError: ``cluster`` where :func:`why_not_clusters` has a reason. RuntimeError: a launch failed.
+    """
+    if cluster and (reason := why_not_clusters(start.device)):
+        raise ValueError(f"reverse_diffusion in clusters {reason}")
     batch, points, _ = start.shape
     out = torch.empty(start.shape, dtype=start.dtype, device=start.device)
     if start.numel() == 0:
         return out
     widths = tuple(w.shape[0] for w in weights)
     sizes = [padded(w) for w in widths[:-1]]
-    packed, (first, last) = pack(between(weights)), first_and_last(weights)
+    packed = (pack_pieces if cluster else pack)(between(weights))
+    first, last = first_and_last(weights)
     column, bias = columns(widths, start.device), torch.cat(list(biases))
     steps, total, width = coefficients.shape[0], sum(widths), sum(sizes) + 4
     time = gate_time.contiguous(), shift_time.contiguous()
@@ -112,9 +140,17 @@ def reverse_diffusion(
             _cuda.reverse_steps(
                 *(start[part].data_ptr(), 0 if share is None else share.data_ptr(), seeds[part].data_ptr()),
                 *(first.data_ptr(), last.data_ptr(), packed.data_ptr(), gates.data_ptr(), coefficients.data_ptr()),
-                *(out[part].data_ptr(), points, clouds, steps, sizes, negative_slope, tile, stream),
+                *(out[part].data_ptr(), points, clouds, steps, sizes, negative_slope, tile, cluster, stream),
             )
     return out
+
+
+def why_not_clusters(device: torch.device) -> str | None:
+    """Why blocks cannot share weights on a GPU, or None."""
+    if "90a" not in _cuda.build_info()["archs"]:
+        return "needs r3dad._cuda to be built for 90a (R3DAD_CUDA_ARCHS)"
+    major, minor = torch.cuda.get_device_capability(device)
+    return None if (major, minor) == (9, 0) else f"needs compute capability 9.0, got {major}.{minor}"
 
 
 def why_not(op: str, *args: object) -> str | None:

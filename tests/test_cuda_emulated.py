@@ -36,6 +36,7 @@ def cuda(compiled, monkeypatch):
     compiled.last_warp_first(False)
     monkeypatch.setattr(r3dad, "_cuda", compiled, raising=False)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     wholes = []
 
     def guarded(*shape, dtype, device):
@@ -163,8 +164,34 @@ REVERSE = {
 @pytest.mark.parametrize("case", REVERSE)
 def test_the_reverse_process_equals_the_definition(cuda, case):
     args, tile = REVERSE[case]
+    check_reverse(cuda, args, tile)
+
+
+CLUSTERS_OF = {
+    "one layer between, odd widths": (reverse_case(2, 37, 2, (20, 130, 3)), 64, 2),
+    "widest, condition": (reverse_case(1, 9, 2, (40, 512, 100, 3), features=5), 64, 1),
+    "four layers between, deterministic": (reverse_case(3, 33, 3, (128, 64, 200, 30, 7, 3), sigma=0.0), 64, 4),
+    "slope zero, one point, all blocks but one empty": (reverse_case(1, 1, 2, (128, 128, 3), slope=0.0), 64, 8),
+    "three chunks of 128, the last layer in two of 256": (reverse_case(1, 150, 1, (128, 384, 512, 3)), 128, 2),
+    "paper, a tile of 64": (reverse_case(1, 64, 2, PAPER), 64, 1),
+    "paper, two tiles of 128": (reverse_case(1, 140, 2, PAPER), 128, 2),
+    "no step": (reverse_case(1, 10, 0), 64, 2),
+}
+
+
+@pytest.mark.parametrize("case", CLUSTERS_OF)
+def test_the_reverse_process_in_clusters_equals_the_definition(compiled, cuda, case):
+    # Copies land at once and products run late, or the other way round: both must give the same bits.
+    results = []
+    for early in (True, False):
+        compiled.copies_early(early)
+        results.append(check_reverse(cuda, *CLUSTERS_OF[case]))
+    assert torch.equal(*results)
+
+
+def check_reverse(cuda, args: tuple, *variant: int) -> torch.Tensor:
     args = (*args[:-1], "bfloat16")
-    got = cuda.reverse_diffusion.reverse_diffusion(*args, tile)
+    got = cuda.reverse_diffusion.reverse_diffusion(*args, *variant)
     exact = reverse_diffusion_definition(
         *[[t.double() for t in a] if isinstance(a, list) else a for a in args[:2]],
         *[a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in args[2:-1]],
@@ -173,6 +200,7 @@ def test_the_reverse_process_equals_the_definition(cuda, case):
     plain = reverse_diffusion_definition(*args)
     error, allowed = ((t.double() - exact).abs().max() for t in (got, plain))
     assert error <= 2 * allowed + 1e-6 * exact.abs().max(), (float(error), float(allowed))
+    return got
 
 
 def test_the_reverse_process_does_not_depend_on_tile_and_batch(cuda):
@@ -182,6 +210,17 @@ def test_the_reverse_process_does_not_depend_on_tile_and_batch(cuda):
     for i in (3, 5, 7, 8):  # gate_shape, shift_shape, start, seeds
         args = (*args[:i], args[i][1:], *args[i + 1 :])
     assert torch.equal(cuda.reverse_diffusion.reverse_diffusion(*args, 32), results[0][1:])
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_clusters_do_not_depend_on_tile_size_of_cluster_and_order(compiled, cuda, early):
+    args = (*reverse_case(2, 70, 5, (128, 256, 128, 3))[:-1], "bfloat16")
+    compiled.copies_early(early)
+    want = cuda.reverse_diffusion.reverse_diffusion(*args, 64, 1)
+    for last, tile, cluster in ((True, 64, 1), (False, 64, 4), (True, 64, 2), (False, 128, 2), (True, 128, 4)):
+        compiled.last_warp_first(last)
+        got = cuda.reverse_diffusion.reverse_diffusion(*args, tile, cluster)
+        assert torch.equal(got, want), (last, tile, cluster)
 
 
 def test_both_orders_of_warps_give_the_same_bits(compiled, cuda):
@@ -195,10 +234,11 @@ def test_both_orders_of_warps_give_the_same_bits(compiled, cuda):
 
 
 def test_the_shared_memory_of_a_tile_is_what_the_page_says(compiled):
-    for tile in (32, 64, 128):
+    for tile, cluster in ((32, 0), (64, 0), (128, 0), (64, 2), (128, 2)):
         found = (ctypes.c_int * 1)()
-        compiled.reverse_bytes((ctypes.c_int * 5)(*resources_cuda.WIDTHS), 4, tile, found)
-        assert found[0] == resources_cuda.reverse_bytes(tile)
+        compiled.reverse_bytes((ctypes.c_int * 5)(*resources_cuda.WIDTHS), 4, tile, cluster, found)
+        own = resources_cuda.cluster_bytes if cluster else resources_cuda.reverse_bytes
+        assert found[0] == own(tile)
 
 
 def test_what_the_kernels_do_not_take_is_said_in_words(cuda, monkeypatch):
@@ -212,7 +252,13 @@ def test_what_the_kernels_do_not_take_is_said_in_words(cuda, monkeypatch):
     wide = [[torch.zeros(513, 3), torch.zeros(8, 513), torch.zeros(3, 8)], *args[1:]]
     assert "up to 512 wide, got 513" in cuda.reverse_diffusion.why_not("reverse_diffusion", *wide)
     assert "takes 3 to 10 layers, got 2" in cuda.reverse_diffusion.why_not("reverse_diffusion", args[0][:2], *args[1:])
-    monkeypatch.setattr(cuda.cuda_device.torch, "cuda", SimpleNamespace(get_device_capability=lambda device: (7, 5)))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert cuda.nearest.why_not("knn", points, points, 3) == "needs compute capability 8.0, got 7.5"
+    args = (*reverse_case(1, 10, 1)[:-1], "bfloat16")
+    with pytest.raises(ValueError, match="in clusters needs compute capability 9.0, got 7.5"):
+        cuda.reverse_diffusion.reverse_diffusion(*args, 64, 2)
+    monkeypatch.setattr(r3dad._cuda, "build_info", lambda: {"archs": "80-real"})
+    with pytest.raises(ValueError, match="to be built for 90a"):
+        cuda.reverse_diffusion.reverse_diffusion(*args, 64, 2)
     monkeypatch.setattr(r3dad._cuda, "devices", lambda: 0)
     assert cuda.patches.why_not("displace_patch", points, None, 3) == "finds no usable GPU"

@@ -10,8 +10,8 @@ namespace r3dad::cuda {
 constexpr int kClusterWarps = 4;
 constexpr float kUnit = 0x1p-24f;  // half an ulp of 1
 
-// means [clouds, 3, rows]: of each row's points, from the first point of `centre`'s cloud, times the square root of k. points [clouds, rows,
-// 3], near [clouds, rows, k], centre [clouds, centres, 3]; total = clouds * rows. One warp a row.
+// means [clouds, 3, rows]: of each row's points, from the first point of `centre`'s cloud, times the square root of k. points [clouds,
+// rows, 3], near [clouds, rows, k], centre [clouds, centres, 3]; total = clouds * rows. One warp a row.
 __global__ void __launch_bounds__(32 * kClusterWarps) cluster_means(const float* points, const int32_t* near, const float* centre,
                                                                     int64_t total, int64_t rows, int64_t centres, int k, float* means) {
   const int lane = static_cast<int>(threadIdx.x) % 32;

@@ -1,8 +1,8 @@
 // k nearest neighbours, one warp per query: exact, ascending, ties to the smaller index; k <= 512.
 //
-// Two passes over the reference. In the first each lane keeps the minima of eight groups of points; the k-th smallest of the warp's 256 bounds
-// the k-th neighbour. The second notes what lies within, a little more than k points, and their keys (distance, index) are sorted. Where
-// more are within than can be noted (exact ties, k near 256 and above), four passes find the k-th smallest distance digit by digit
+// Two passes over the reference. In the first each lane keeps the minima of eight groups of points; the k-th smallest of the warp's 256
+// bounds the k-th neighbour. The second notes what lies within, a little more than k points, and their keys (distance, index) are sorted.
+// Where more are within than can be noted (exact ties, k near 256 and above), four passes find the k-th smallest distance digit by digit
 // (histograms in shared memory), and another notes what is nearer, and of the equally far the first by index.
 #pragma once
 #include "cuda/warp.cuh"

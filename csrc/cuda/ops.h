@@ -30,8 +30,10 @@ cudaError_t displace_patch(const float* good, const int64_t* seeds, int64_t batc
 cudaError_t gate_rows(const int32_t* column, const float* bias, const float* gate_time, const float* gate_shape, const float* shift_time,
                       const float* shift_shape, int64_t steps, int clouds, int total, int width, float2* gates, cudaStream_t on);
 
-// All steps of all layers (csrc/cuda/reverse.cuh); tiles of 32, 64 or 128 points, 0: chosen. Widths: multiples of 128 up to 512.
+// All steps of all layers. Widths: multiples of 128 up to 512. `cluster` 0: csrc/cuda/reverse.cuh, tiles of 32, 64 or 128 points, 0:
+// chosen; 1, 2, 4 or 8: that many blocks share the weights (csrc/cuda/reverse_sm90.cuh), tiles of 64 or 128, 0: chosen.
 struct Reverse;
-cudaError_t reverse_steps(const Reverse& r, int tile, cudaStream_t on);
+cudaError_t reverse_steps(const Reverse& r, int tile, int cluster, cudaStream_t on);
+cudaError_t reverse_clusters(const Reverse& r, int tile, int cluster, cudaStream_t on);
 
 }  // namespace r3dad::cuda

@@ -1,4 +1,5 @@
-// Patch-Gen of a batch (Alg. 1, eq. 7-8), one block per cloud: viewpoint and kind drawn, the patch selected, drawn amounts sorted, points moved.
+// Patch-Gen of a batch (Alg. 1, eq. 7-8), one block per cloud: viewpoint and kind drawn, the patch selected, drawn amounts sorted, points
+// moved.
 //
 // The patch is the points with the smallest keys (squared distance, index). Keys differ, so a selection digit by digit from the top ends as
 // soon as a digit's keys are all taken: mostly after three or four of eight.

@@ -29,16 +29,18 @@ cudaError_t gate_rows(const int32_t* column, const float* bias, const float* gat
   return cudaGetLastError();
 }
 
-cudaError_t reverse_steps(const Reverse& r, int tile, cudaStream_t on) {
+cudaError_t reverse_steps(const Reverse& r, int tile, int cluster, cudaStream_t on) {
   if (r.points == 0 || r.clouds == 0) return cudaSuccess;
-  if (r.between == 0) return cudaErrorInvalidValue;
+  if (r.between == 0 || r.points > INT32_MAX - 128) return cudaErrorInvalidValue;
   int device = 0, processors = 0, room = 0;
   cudaError_t error = cudaGetDevice(&device);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&room, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   if (error != cudaSuccess) return error;
-  if (tile == 0) {  // the largest that fits; 128 points, which halve the weights' traffic, only if they leave no processor idle
-    const int64_t large = static_cast<int64_t>(r.clouds) * ((r.points + 127) / 128);
+  // 128 points, which halve the weights' traffic, only if they leave no processor idle.
+  const int64_t large = static_cast<int64_t>(r.clouds) * ((r.points + 127) / 128);
+  if (cluster != 0) return reverse_clusters(r, tile != 0 ? tile : large >= processors ? 128 : 64, cluster, on);
+  if (tile == 0) {
     tile = large >= processors && reverse_memory(r, 128).total <= room ? 128 : reverse_memory(r, 64).total <= room ? 64 : 32;
   }
   return tile == 128 ? launch<8>(r, on) : tile == 64 ? launch<4>(r, on) : tile == 32 ? launch<2>(r, on) : cudaErrorInvalidValue;

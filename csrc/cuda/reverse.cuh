@@ -1,13 +1,12 @@
 // The whole reverse process in one kernel: a block keeps a tile of points of one cloud in shared memory through all layers of all steps.
 //
 // First and last layer run on the plain cores in float32, those between on the tensor cores in bfloat16. Activations lie in two buffers of
-// shared memory in turn, the eight columns of 16 bytes exchanged by row so that neither loads nor stores meet in a bank. Weights come in the
-// order in which they are used, each warp's columns as one stream of kilobytes that is read again every step: a lane copies and reads the
-// same 32 bytes of each, so no thread waits for another's copy. The last layer's sums over columns are made per warp and added in the
+// shared memory in turn, the eight columns of 16 bytes exchanged by row so that neither loads nor stores meet in a bank. Weights come in
+// the order in which they are used, each warp's columns as one stream of kilobytes that is read again every step: a lane copies and reads
+// the same 32 bytes of each, so no thread waits for another's copy. The last layer's sums over columns are made per warp and added in the
 // order of the warps. Nothing depends on the size of the tile.
 #pragma once
-#include "common/philox.h"
-#include "cuda/reverse.h"
+#include "cuda/reverse_point.cuh"
 #include "cuda/warp.cuh"
 
 namespace r3dad::cuda {
@@ -38,8 +37,6 @@ struct Stream {
     slot = (slot + 1) % kStages;
   }
 };
-
-__device__ inline float leaky(float y, float slope) { return y > 0 ? y : slope * y; }
 
 // One layer between: in [16 TILES, inputs] of a buffer -> out, or for the last of them (LAST) its sums with the last layer's weights,
 // sums [warps, 16 TILES, 3]. A warp takes 8 COLUMNS of every 64 COLUMNS columns.
@@ -159,16 +156,10 @@ __global__ void __launch_bounds__(kReverseThreads, 1) reverse_tile(const Reverse
       __syncthreads();
     }
     if (me < kTile) {
-      const float *coefficient = r.coefficients + 3 * step, sigma = coefficient[2];
-      float noise[3] = {0, 0, 0};
-      if (sigma != 0)
-        philox::normal(static_cast<uint32_t>(first_point + me), static_cast<uint32_t>(step + 1), 0, static_cast<uint64_t>(r.seeds[cloud]), noise);
-      for (int d = 0; d < 3; ++d) {
-        float sum = 0;
-        for (int w = 0; w < kReverseWarps; ++w) sum += sums[(w * kTile + me) * 3 + d];
-        const float old = x[3 * me + d], e = old + (sum * gates[d].x + gates[d].y);
-        x[3 * me + d] = coefficient[0] * old + coefficient[1] * e + sigma * noise[d];
-      }
+      float sum[3] = {0, 0, 0};
+      for (int d = 0; d < 3; ++d)
+        for (int w = 0; w < kReverseWarps; ++w) sum[d] += sums[(w * kTile + me) * 3 + d];
+      advance(r, step, cloud, first_point + me, sum, gates, x + 3 * me);
     }
   }
   wait_copies<0>();

@@ -16,7 +16,8 @@ struct Reverse {
   const float *start, *share;    // [clouds, points, 3]; the condition's share of the first layer [clouds, points, widths[0]] or null
   const int64_t* seeds;          // [clouds]
   const float *first, *last;     // [3, widths[0]], [3, widths[between]]
-  const uint4* weights;          // [warps, items of a step, kItem bytes], packed by kernels/reverse_diffusion_cuda.py
+  const uint4* weights;          // [warps, items of a step, kItem bytes], for clusters [pieces of a step, kPiece bytes], both packed by
+                                 // kernels/reverse_diffusion_cuda.py
   const float2* gates;           // [steps, clouds, width]: gate, and bias * gate + shift; width = sum of widths + 4
   const float* coefficients;     // [steps, 3]
   float* out;                    // [clouds, points, 3]

@@ -12,3 +12,4 @@ struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a < b ? b : a; }

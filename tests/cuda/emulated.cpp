@@ -1,10 +1,11 @@
 // The CUDA kernels on the host, behind the functions of r3dad._cuda.
-#include "tensor.h"
+#include "hopper.h"
 
 #include "cuda/cluster.cuh"
 #include "cuda/knn.cuh"
 #include "cuda/patches.cuh"
 #include "cuda/reverse.cuh"
+#include "cuda/reverse_sm90.cuh"
 
 using namespace r3dad::cuda;
 
@@ -25,12 +26,21 @@ void run_reverse(const Reverse& r) {
   emulated::launch(blocks(r.points, 16 * TILES) * static_cast<unsigned>(r.clouds), kReverseThreads, [=] { reverse_tile<TILES>(r); });
 }
 
+template <int GROUPS>
+void run_clusters(const Reverse& r, int cluster) {
+  const unsigned tiles = blocks(r.points, kGroupRows * GROUPS) * static_cast<unsigned>(r.clouds), whole = static_cast<unsigned>(cluster);
+  emulated::launch_clusters((tiles + whole - 1) / whole * whole, 128 * (GROUPS + 1), whole, [=] { reverse_cluster<GROUPS>(r, cluster); });
+}
+
 }  // namespace
 
 extern "C" {
 
 // The last warp of a block runs first.
 void last_warp_first(bool yes) { emulated::reversed = yes; }
+
+// Bulk copies land at once and products run late, or the other way round.
+void copies_early(bool yes) { emulated::early = yes; }
 
 void knn(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t points, int k, float* distances,
          int64_t* indices, void*) {
@@ -67,16 +77,18 @@ void gate_rows(const int32_t* column, const float* bias, const float* gate_time,
 
 void reverse_steps(const float* start, const float* share, const int64_t* seeds, const float* first, const float* last,
                    const uint4* weights, const float2* gates, const float* coefficients, float* out, int points, int clouds, int steps,
-                   int between, const int* widths, float slope, int tile, void*) {
+                   int between, const int* widths, float slope, int tile, int cluster, void*) {
   const Reverse r = reverse_of(start, share, seeds, first, last, weights, gates, coefficients, out, points, clouds, steps, between, widths,
                                slope);
-  (tile == 128 ? run_reverse<8> : tile == 32 ? run_reverse<2> : run_reverse<4>)(r);
+  if (cluster) (tile == 64 ? run_clusters<1> : run_clusters<2>)(r, cluster);
+  else (tile == 128 ? run_reverse<8> : tile == 32 ? run_reverse<2> : run_reverse<4>)(r);
 }
 
-// Bytes of shared memory that a tile takes.
-void reverse_bytes(const int* widths, int between, int tile, int* bytes) {
-  const Reverse r = reverse_of(nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, 0, 0, 0, between, widths, 0);
-  *bytes = r.between ? reverse_memory(r, tile).total : 0;
+// Bytes of shared memory that a tile takes; `cluster`: of the kernel for clusters.
+void reverse_bytes(const int* widths, int between, int tile, int cluster, int* bytes) {
+  const Reverse r =
+      reverse_of(nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, 0, 0, 0, between, widths, 0);
+  *bytes = r.between == 0 ? 0 : cluster ? cluster_memory(r, tile / kGroupRows).total : reverse_memory(r, tile).total;
 }
 
 }

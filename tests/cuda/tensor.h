@@ -4,7 +4,10 @@
 
 namespace r3dad::cuda {
 
-inline unsigned char* dynamic_memory() { return emulated::memory; }
+inline unsigned char* dynamic_memory() { return emulated::memory[emulated::rank()]; }
+inline uint32_t shared_address(const void* pointer) {
+  return static_cast<uint32_t>(static_cast<const unsigned char*>(pointer) - dynamic_memory());
+}
 
 inline void copy_async(void* to, const void* from) { emulated::me().copies.back().push_back({to, from}); }
 inline void commit_copies() { emulated::me().copies.emplace_back(); }

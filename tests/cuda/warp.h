@@ -1,7 +1,8 @@
-// CUDA kernels run on the host, lane by lane, so that their logic is tested where there is no GPU. A lane is a coroutine; it gives way at each
-// warp-wide operation until all lanes of its warp have come there, and at a block's barrier until all its warps have. A warp runs as far as it
-// can before the next one begins, the first or the last first (`reversed`): a barrier that is missing shows as two different results. Copies
-// that run beside the program land as late as they may.
+// CUDA kernels run on the host, lane by lane, so that their logic is tested where there is no GPU. A lane is a coroutine; it gives way at
+// each warp-wide operation until all lanes of its warp have come there, and at a block's barrier until all its warps have. A warp runs as
+// far as it can before the next one begins, the first or the last first (`reversed`): a barrier that is missing shows as two different
+// results. Copies that run beside the program land as late as they may. The blocks of a cluster run together, one after the other
+// otherwise.
 #pragma once
 #include <ucontext.h>
 
@@ -39,21 +40,24 @@ struct Lane {
   int arrivals = 0, barriers = 0;
   std::deque<std::vector<Copy>> copies;  // groups on their way; the last is open
 };
-inline std::vector<Lane>* lanes;
+constexpr int kMostBlocks = 8;     // of a cluster
+inline std::vector<Lane>* lanes;   // of all blocks of a cluster
+inline unsigned current;           // the one that runs
 inline ucontext_t scheduler;
-inline unsigned long long slots[2][1024];
+inline unsigned long long slots[2][kMostBlocks * 1024];
 inline std::function<void()> body;
-inline int released;               // barriers of the block that all have passed
+inline int released;               // barriers of the block (of the cluster) that all have passed
 inline unsigned long long events;  // arrivals of any kind
 inline bool reversed;              // the last warp first
-alignas(128) inline unsigned char memory[1 << 18];
+constexpr int kMemory = 1 << 18;
+alignas(128) inline unsigned char memory[kMostBlocks][kMemory];
 
-inline Lane& me() { return (*lanes)[threadIdx.x]; }
-
-inline void give_way() {
-  const unsigned own = threadIdx.x;
-  swapcontext(&me().context, &scheduler);
-  threadIdx.x = own;
+inline Lane& me() { return (*lanes)[current]; }
+inline int rank() { return static_cast<int>(current / blockDim.x); }  // of this block in its cluster
+inline void give_way() { swapcontext(&me().context, &scheduler); }
+[[noreturn]] inline void fail(const char* why) {
+  std::fprintf(stderr, "%s\n", why);
+  std::abort();
 }
 
 inline void enter() {
@@ -64,10 +68,10 @@ inline void enter() {
 
 // Leaves a value, waits for the warp, and gives where the warp's values lie.
 inline const unsigned long long* meet(unsigned long long value) {
-  const unsigned first = threadIdx.x / 32 * 32;
+  const unsigned first = current / 32 * 32;
   const int arrival = ++me().arrivals;
   ++events;
-  slots[arrival & 1][threadIdx.x] = value;
+  slots[arrival & 1][current] = value;
   for (unsigned other = first; other < first + 32; ++other) {
     while ((*lanes)[other].arrivals < arrival) give_way();
   }
@@ -93,34 +97,43 @@ __attribute__((noinline)) inline void prepare(Lane& lane) {
   makecontext(&lane.context, enter, 0);
 }
 
-inline void launch(unsigned blocks, unsigned threads, std::function<void()> kernel) {
+// `begin` is called before each cluster; `unstick` lets something happen that the program waits for without doing it, and says whether
+// there was such a thing.
+inline void launch(
+    unsigned blocks, unsigned threads, std::function<void()> kernel, unsigned cluster = 1, const std::function<void()>& begin = [] {},
+    const std::function<bool()>& unstick = [] { return false; }) {
   body = std::move(kernel);
   blockDim.x = threads;
-  for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
-    std::vector<Lane> all(threads);
-    std::memset(memory, 0xFF, sizeof memory);  // NaN
+  for (unsigned first = 0; first < blocks; first += cluster) {
+    std::vector<Lane> all(cluster * threads);
+    std::memset(memory, 0xFF, cluster * sizeof memory[0]);  // NaN
     lanes = &all;
+    begin();
     released = 0;
     for (Lane& lane : all) prepare(lane);
-    for (bool busy = true; busy; ++released) {
-      busy = false;
-      for (unsigned turn = 0; turn < threads / 32; ++turn) {
-        const unsigned warp = reversed ? threads / 32 - 1 - turn : turn;
-        for (bool runs = true; runs;) {
-          runs = false;
-          const auto before = events;
+    const unsigned warps = cluster * threads / 32;
+    for (bool left = true; left;) {
+      left = false;
+      const auto start = events;
+      for (unsigned turn = 0; turn < warps; ++turn) {
+        const unsigned warp = reversed ? warps - 1 - turn : turn;
+        for (auto before = events + 1; before != events;) {
+          before = events;
           for (unsigned i = 32 * warp; i < 32 * warp + 32; ++i) {
+            left |= all[i].arrivals != INT_MAX;
             if (all[i].arrivals == INT_MAX || all[i].barriers > released) continue;
-            runs = busy = true;
-            threadIdx.x = i;
+            current = i;
+            threadIdx.x = i % threads;
+            blockIdx.x = first + i / threads;
             swapcontext(&scheduler, &all[i].context);
-          }
-          if (runs && events == before) {
-            std::fputs("lanes of a warp wait for one another\n", stderr);
-            std::abort();
           }
         }
       }
+      if (!left || events != start) continue;
+      bool together = true;
+      for (const Lane& lane : all) together &= lane.arrivals == INT_MAX || lane.barriers > released;
+      if (together) ++released;
+      else if (!unstick()) fail("threads wait for one another");
     }
   }
 }
