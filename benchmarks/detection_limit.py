@@ -7,8 +7,8 @@ A round patch of 0.5, 1, 2 or 4 % of the part's area, its centre a random point 
 long and 2.5 % wide, in a random direction along the surface at a random point, as far as that face goes) is sunk. Found: the scan's score
 is above the model's threshold, which is taken from its good training scans for 5 % false alarms. The oracle is the plain score
 (`benchmarks.oracle`) of the same scans and defects, given the distances to the true mesh (``truth/<scan>.npz``); its threshold is the 95 %
-quantile of the class's good test scans. In the one-sided scans of ``--sided`` patches are left out, the centre drawn among all points, and
-among those whose surroundings (1.3 radii) the scan covers.
+quantile of all good test scans, each in units of the median of its class's. In the one-sided scans of ``--sided`` patches are left out, the
+centre drawn among all points, and among those whose surroundings (1.3 radii) the scan covers.
 """
 
 from __future__ import annotations
@@ -67,9 +67,11 @@ class Oracle:
 
     def __init__(self, item: DatasetClass) -> None:
         self._folder = item.train[0].parent.parent / "truth"
-        scans = [test.path for test in item.test if test.good]
-        self._known = {path.stem: self._read(path) for path in scans}
-        self.threshold = float(np.quantile([self.score(path.stem, 0) for path in scans], 0.95))
+        self._known = {test.path.stem: self._read(test.path) for test in item.test if test.good}
+        self._usual = 1.0
+        scores = [self.score(stem, 0) for stem in self._known]
+        self._usual = float(np.median(scores))
+        self.good = [score / self._usual for score in scores]
 
     def _read(self, path: Path) -> tuple[np.ndarray, np.ndarray, float]:
         points = read_scan(path).points
@@ -79,13 +81,13 @@ class Oracle:
             return points, from_mesh(points, vertices, truth["faces"]), scale
 
     def score(self, stem: str, moved: np.ndarray | int) -> float:
-        """Of the scan whose points are moved by ``moved [N, 3]``."""
+        """Of the scan whose points are moved by ``moved [N, 3]``, in units of the class's good scans."""
         points, vector, scale = self._known[stem]
-        return top(plain(points, vector + moved, scale), SHARE)
+        return top(plain(points, vector + moved, scale), SHARE) / self._usual
 
 
-def on_whole(recipe, oracle: Oracle, path: Path, rng: np.random.Generator) -> dict[str, bool]:
-    """Whether each defect on a good scan is found, by ``method kind [share] [depth]``."""
+def on_whole(recipe, oracle: Oracle, path: Path, rng: np.random.Generator) -> dict[str, bool | float]:
+    """Whether the recipe finds each defect on a good scan, and the oracle's score, by ``method kind [share] [depth]``."""
     points = read_scan(path).points
     result, normals = placed(recipe, points)
     noise = np.median(np.abs(result.deviation))
@@ -93,7 +95,7 @@ def on_whole(recipe, oracle: Oracle, path: Path, rng: np.random.Generator) -> di
     radii = radii_of(recipe)
     said = {
         "recipe good": bool(result.score > recipe.threshold),
-        "oracle good": oracle.score(path.stem, 0) > oracle.threshold,
+        "oracle good": oracle.score(path.stem, 0),
     }
     away = np.linalg.norm(points - points[centre], axis=1)
     for share, r in zip(SHARES, radii, strict=True):
@@ -103,7 +105,7 @@ def on_whole(recipe, oracle: Oracle, path: Path, rng: np.random.Generator) -> di
         for depth in DEPTHS:
             moved = (depth * noise * shape)[:, None] * normals
             said[f"recipe {name} {depth}"] = bool(recipe.predict(points + moved).score > recipe.threshold)
-            said[f"oracle {name} {depth}"] = oracle.score(path.stem, moved) > oracle.threshold
+            said[f"oracle {name} {depth}"] = oracle.score(path.stem, moved)
     return said
 
 
@@ -134,7 +136,7 @@ def _surrounded(surface, covered: np.ndarray, result, centre: int, reach: float)
 
 def run(root: Path, out: Path, names: list[str] | None, scans: int, sided: bool) -> list[dict[str, bool]]:
     """What was found on ``scans`` good test scans of each class; kept in ``out``, class by class."""
-    rows = []
+    rows, usual = [], []
     for item in list_classes(root, classes=names):
         kept = out / f"{'sided' if sided else 'whole'}.{item.name}.json"
         if not kept.exists():
@@ -146,9 +148,12 @@ def run(root: Path, out: Path, names: list[str] | None, scans: int, sided: bool)
                 mine.append(on_whole(recipe, oracle, path, rng) if oracle else on_sided(recipe, path, rng))
                 print(f"{item.name}: {path.name}", file=sys.stderr, flush=True)
             out.mkdir(parents=True, exist_ok=True)
-            write_atomic(kept, json.dumps(mine))
-        rows += json.loads(kept.read_text())
-    return rows
+            write_atomic(kept, json.dumps({"scans": mine, "good": oracle.good if oracle else []}))
+        said = json.loads(kept.read_text())
+        rows += said["scans"]
+        usual += said["good"]
+    threshold = float(np.quantile(usual, 0.95)) if usual else 0.0
+    return [{k: v > threshold if k.startswith("oracle") else v for k, v in row.items()} for row in rows]
 
 
 def share_of(rows: list[dict[str, bool]], name: str) -> tuple[float, int]:
