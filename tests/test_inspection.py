@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +14,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.long_list import made_up
 from r3dad.cli import app
 from r3dad.detector import Detector
 from r3dad.errors import InputError
 from r3dad.inspection import SCHEMA, Inspection, Tolerance, write
+from r3dad.inspection.regions import find_regions
 from r3dad.recipes.calibration import Calibration
 from r3dad.scans import write_ply
 from tests.aligned_shapes import stepped_block
@@ -150,6 +154,10 @@ def test_the_paper_recipe_gives_a_verdict_without_millimetres():
     assert np.isfinite(made.to_json()["score"])
 
 
+def rows_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "parts.jsonl").open()]
+
+
 def test_the_folder_holds_page_json_tables_and_clouds(detector, dented, tmp_path):
     good = replace(detector.inspect(turned(stepped_block(20), 20)), name="good")
     lost = Inspection.unreadable("lost", "lost.ply: empty")
@@ -158,10 +166,11 @@ def test_the_folder_holds_page_json_tables_and_clouds(detector, dented, tmp_path
     )
     assert page == tmp_path / "report.html" and page.is_file()
     batch = json.loads((tmp_path / "inspection.json").read_text())
-    assert batch["schema"] == "r3dad.inspection.batch/1"
+    assert batch["schema"] == "r3dad.inspection.batch/2"
     assert batch["verdicts"] == {"NG": 1, "REVIEW": 0, "NOT THIS PART": 0, "UNREADABLE": 1, "OK": 1}
-    assert [p["ply"] for p in batch["parts"]] == ["good.ply", "dented.ply", None]
-    assert all((tmp_path / p["ply"]).is_file() for p in batch["parts"][:2])
+    rows = rows_of(tmp_path)
+    assert [p["ply"] for p in rows] == ["good.ply", "dented.ply", None]
+    assert all((tmp_path / p["ply"]).is_file() for p in rows[:2])
     parts = list(csv.DictReader((tmp_path / "parts.csv").open()))
     assert [p["verdict"] for p in parts] == ["OK", "NG", "UNREADABLE"] and parts[1]["worst_kind"] == "dent"
     defects = list(csv.DictReader((tmp_path / "defects.csv").open()))
@@ -169,6 +178,89 @@ def test_the_folder_holds_page_json_tables_and_clouds(detector, dented, tmp_path
         dented.defects[0].depth_mm
     )
     assert not (tmp_path / "scores.csv").exists()
+
+
+def test_a_good_part_is_not_searched_for_regions_unless_limits_are_given(detector, monkeypatch):
+    scan, seen = turned(stepped_block(20), 20), []
+    monkeypatch.setattr("r3dad.inspection.judge.find_regions", lambda *a, **k: seen.append(a) or find_regions(*a, **k))
+    assert detector.inspect(scan).verdict == "OK" and not seen
+    assert detector.inspect(scan, tolerance=Tolerance((-2.0, 2.0))).verdict == "OK" and len(seen) == 1
+    tight = detector.inspect(scan, tolerance=Tolerance((-0.01, 0.01)))  # the noise alone leaves it
+    assert tight.verdict == "NG" and tight.score < tight.threshold
+
+
+def many(count: int, bad: int):
+    """A long list of made-up inspections, every ``bad``-th NG, the last one unreadable."""
+    yield from made_up(count - 1, bad)
+    yield Inspection.unreadable("last", "last.ply: empty")
+
+
+def test_a_long_list_lists_every_part_and_shows_the_bad_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr("r3dad.report.write.SCANS_IN_PAGE", 4)
+    write(tmp_path, many(60, 10), title="t", pages="bad")
+    rows = rows_of(tmp_path)
+    assert [r["name"] for r in rows] == [*(f"scan{i:06}" for i in range(59)), "last"]
+    shown = [r for r in rows if r["ply"]]
+    assert [r["verdict"] for r in shown] == [
+        "NG"
+    ] * 5  # the clouds of all bad ones, though the page has room for four parts
+    assert {f.name for f in tmp_path.glob("*.ply")} == {r["ply"] for r in shown}
+    assert len(list((tmp_path / "thumbnails").iterdir())) == 5
+    page = (tmp_path / "report.html").read_text()
+    worst = sorted(shown, key=lambda r: -r["score"])[:4]
+    assert set(re.findall(r'"name":"(\w+)"', page)) == {r["name"] for r in worst} and page.count("<tr data-scan") == 4
+    assert (
+        "<b>60</b> scans" in page and "<b>5</b> NG" in page and "<b>54</b> OK" in page and "4 worst are below" in page
+    )
+    assert len((tmp_path / "parts.csv").read_text().splitlines()) == 61
+    assert len((tmp_path / "defects.csv").read_text().splitlines()) == 11
+    write(tmp_path / "none", many(20, 10), title="t", pages="none")
+    assert sorted(f.name for f in (tmp_path / "none").iterdir()) == [
+        "defects.csv", "inspection.json", "parts.csv", "parts.jsonl", "report.html",
+    ]  # fmt: skip
+    assert "none is shown" in (tmp_path / "none" / "report.html").read_text()
+    with pytest.raises(InputError, match="pages 'ng': expected all, bad or none"):
+        write(tmp_path, many(2, 2), title="t", pages="ng")
+
+
+def test_memory_does_not_grow_with_the_list(tmp_path):
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        write(tmp_path / str(count), many(count, count // 5), title="t", pages="bad")
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    peak(50)  # what is loaded on first use
+    assert peak(1500) - peak(300) < 1200 * 200  # bytes; a row of JSON alone has 550
+
+
+def test_an_interrupted_batch_keeps_what_it_has(shop, tmp_path, monkeypatch):
+    real = Detector.inspect
+    seen = []
+
+    def once(self, scan, **settings):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(scan)
+        return real(self, scan, **settings)
+
+    monkeypatch.setattr(Detector, "inspect", once)
+    files = [str(shop / "good.ply"), str(shop / "bad.ply")]
+    run = CliRunner().invoke(app, ["inspect", str(shop / "block.safetensors"), *files, "--out", str(tmp_path)])
+    assert run.exit_code == 130 and "the report holds 1 of 2 scans" in run.output
+    assert [r["name"] for r in rows_of(tmp_path)] == ["good"]
+
+
+def test_many_unreadable_files_are_not_all_named(shop, tmp_path):
+    for i in range(23):
+        (tmp_path / f"junk{i:02}.ply").write_text("junk")
+    args = ["inspect", str(shop / "block.safetensors"), str(tmp_path), "--out", str(tmp_path / "out")]
+    run = CliRunner().invoke(app, args)
+    assert str(run.exception).count("junk") == 20 and str(run.exception).endswith(
+        "and 3 more; parts.csv has their notes"
+    )
+    assert len(rows_of(tmp_path / "out")) == 23
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +279,7 @@ def test_exit_codes_of_a_batch(shop, tmp_path, scans, code):
     run = CliRunner().invoke(app, ["inspect", str(shop / "block.safetensors"), *files, "--out", str(tmp_path)])
     # The command's errors are raised: r3dad.cli.main turns them into exit code 2.
     assert run.exit_code == code or (code == 2 and isinstance(run.exception, InputError))
-    assert len(json.loads((tmp_path / "inspection.json").read_text())["parts"]) == len(scans)
+    assert len(rows_of(tmp_path)) == len(scans)
 
 
 def test_pdf_of_a_batch(shop, tmp_path):

@@ -359,7 +359,8 @@ def opened(browser: Any, folder: Path, width: int, height: int) -> tuple[Any, li
         lambda request: troubles.append(request.url) if not request.url.startswith(("file:", "data:")) else None,
     )
     page.goto((folder / "report.html").as_uri())
-    settle(page)
+    if page.is_visible("main"):
+        settle(page)
     return page, troubles
 
 
@@ -475,3 +476,12 @@ def test_without_webgl_the_page_shows_pictures(browser: Any, folder: Path) -> No
     page.goto((folder / "report.html").as_uri())
     assert "no WebGL 2" in page.inner_text("#fallback")
     assert page.evaluate("document.querySelector('#fallback img').naturalWidth") == 200
+
+
+def test_a_page_without_scans_shows_the_counts(browser: Any, tmp_path: Path) -> None:
+    items = (inspected(str(i), "OK", listed=False, label=None, labels=None) for i in range(3))
+    write_report(tmp_path, items, title="t", settings={"a": "b"}, threshold=None, table=None)
+    page, troubles = opened(browser, tmp_path, 1280, 800)
+    assert not page.is_visible("main") and page.is_visible("details.settings")
+    assert page.inner_text(".summary").split("\n") == ["3 scans", "3 OK", "none is shown; the tables hold all"]
+    assert troubles == [] and [file.name for file in tmp_path.iterdir()] == ["report.html"]

@@ -12,11 +12,14 @@ import typer
 from rich.table import Table
 
 from r3dad import __version__
-from r3dad.cli.common import Device, app, console, working
+from r3dad.cli.common import Device, app, bar, console, log
 from r3dad.errors import InputError
 
 if TYPE_CHECKING:
     from r3dad.inspection import Inspection
+
+NAMED = 20
+"""Unreadable files that the last lines name."""
 
 
 @app.command()
@@ -31,6 +34,12 @@ def inspect(
         list[str],
         typer.Option(help="A place with limits of its own: x0,y0,z0,x1,y1,z1:+0.1,-0.1 or painted.ply:+0.1,-0.1."),
     ] = [],  # noqa: B006 - typer reads the default, nobody changes it
+    pages: Annotated[
+        str,
+        typer.Option(
+            help="Parts with a place in the page (the 500 worst at most), a picture and a coloured cloud: all, bad (not OK), none."
+        ),
+    ] = "all",
     pdf: Annotated[bool, typer.Option("--pdf", help='Write report.pdf too; needs pip install "r3dad[pdf]".')] = False,
     engine: Annotated[
         str, typer.Option(help="local; ray: on a cluster, for lists too long for one machine.")
@@ -43,27 +52,33 @@ def inspect(
 ) -> None:
     """Judge parts: OK, NG, REVIEW or NOT THIS PART, with a list of defects in mm. Exit code 0: all OK, 1: some not, 2: an error."""
     from r3dad.detector import Detector
-    from r3dad.inspection import Tolerance, write
+    from r3dad.inspection import Tolerance, check_pages, write
     from r3dad.inspection.pdf import needed, write_pdf
     from r3dad.line.ray_inspect import inspect_files
     from r3dad.scans import find_scans
 
     if pdf:
         needed()
+    check_pages(pages)
     given = Tolerance.parse(tolerance, region)
     detector, files = Detector.load(model, device=device), find_scans(scans)
     count: Counter[str] = Counter()
-    errors: list[InputError] = []
-    with working("inspect") as progress:
+    errors: list[str] = []
+    stopped = False
+    with bar("inspect") as progress:
 
         def inspections() -> Iterator[Inspection]:
+            nonlocal stopped
             found = inspect_files(detector, files, engine=engine, address=address, tolerance=given, progress=progress)
-            for made in found:
-                if made.verdict == "UNREADABLE":
-                    errors.append(InputError(made.note))
-                count[made.verdict] += 1
-                yield made
-            progress(1.0, "report")
+            try:
+                for made in found:
+                    if made.verdict == "UNREADABLE" and len(errors) < NAMED:
+                        errors.append(made.note)
+                    count[made.verdict] += 1
+                    yield made
+            except KeyboardInterrupt:  # hours may lie behind it
+                stopped = True
+            progress(count.total() / len(files), "report")
 
         r = detector.recipe
         settings = {
@@ -75,7 +90,7 @@ def inspect(
             "r3dad": __version__,
             "date": time.strftime("%Y-%m-%d %H:%M"),
         }
-        page = write(out, inspections(), title=model.stem, settings=settings)
+        page = write(out, inspections(), title=model.stem, settings=settings, pages=pages)
         if pdf:
             write_pdf(out)
     table = Table("verdict", "parts")
@@ -83,7 +98,12 @@ def inspect(
         table.add_row(verdict, str(parts))
     console.print(table)
     console.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)
+    if stopped:
+        log.print(f"interrupted: the report holds {count.total()} of {len(files)} scans")
+        raise typer.Exit(130)
     if errors:
-        raise InputError("\nerror: ".join(map(str, errors)))
+        more = count["UNREADABLE"] - len(errors)
+        errors += [f"and {more} more; parts.csv has their notes"] * (more > 0)
+        raise InputError("\nerror: ".join(errors))
     if set(count) - {"OK"}:
         raise typer.Exit(1)

@@ -5,6 +5,17 @@ from __future__ import annotations
 from r3dad.inspection.inspection import SCHEMA, VERDICTS, Alignment, Defect, Inspection
 from r3dad.inspection.judge import inspect
 from r3dad.inspection.tolerance import Tolerance
-from r3dad.inspection.write import write
+from r3dad.inspection.write import PAGES, check_pages, write
 
-__all__ = ["SCHEMA", "VERDICTS", "Alignment", "Defect", "Inspection", "Tolerance", "inspect", "write"]
+__all__ = [
+    "PAGES",
+    "SCHEMA",
+    "VERDICTS",
+    "Alignment",
+    "Defect",
+    "Inspection",
+    "Tolerance",
+    "check_pages",
+    "inspect",
+    "write",
+]

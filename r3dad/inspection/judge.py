@@ -12,7 +12,7 @@ import numpy as np
 from r3dad.align.frame import UNSURE
 from r3dad.inspection.inspection import Alignment, Defect, Inspection, Verdict
 from r3dad.inspection.measure import Figures, measure
-from r3dad.inspection.regions import LEAST, Found, Region, area_of, find_regions
+from r3dad.inspection.regions import LEAST, Region, area_of, find_regions
 from r3dad.inspection.tolerance import Tolerance
 from r3dad.recipes.result import RecipeResult
 from r3dad.scans import Scan, as_scan
@@ -97,22 +97,25 @@ class _Judge:
         }
         if not pose.ok:
             return Inspection(**common, verdict="NOT THIS PART", score=math.nan, defects=[])
-        found = self._found(rate)
-        defects = [self._defect(region, found) for region in found.regions]
-        beyond = [d for d in defects if d.outside_limits]
         verdict: Verdict = "NG" if result.score > high else "REVIEW" if result.score > low else "OK"
+        unsure = pose.margin < UNSURE
+        # A part that is OK lists nothing: its regions matter only where they may leave limits that a person gave.
+        matter = verdict != "OK" or unsure or not np.isnan(self.given).all()
+        regions = self._regions(rate) if matter else []
+        defects = [self._defect(region) for region in regions]
+        beyond = sum(d.outside_limits for d in defects)
         notes = [common.pop("note")]
         if beyond:
             verdict = "NG"
-            notes.append(f"{len(beyond)} region{'s' * (len(beyond) > 1)} outside the given tolerance")
-        if pose.margin < UNSURE:
+            notes.append(f"{beyond} region{'s' * (beyond > 1)} outside the given tolerance")
+        if unsure:
             verdict = "REVIEW"
             notes.append("another pose fits almost as well")
         if verdict == "OK":
-            defects = []
+            regions, defects = [], []
         elif not defects:
             notes.append("no single region stands out")
-        lacking = np.concatenate([np.zeros(0, int), *(r.lacking for r in found.regions if defects)])
+        lacking = np.concatenate([np.zeros(0, int), *(region.lacking for region in regions)])
         return Inspection(
             **common,
             verdict=verdict,
@@ -122,14 +125,14 @@ class _Judge:
             note="; ".join(filter(None, notes)),
         )
 
-    def _found(self, rate: float) -> Found:
+    def _regions(self, rate: float) -> list[Region]:
         result, kept = self.result, self.result.kept
         assert result.fitted is not None and result.deviation is not None and result.near is not None
         p = np.clip(result.point_scores[kept].astype(float), 1e-7, 1 - 1e-7)
         calibration = self.recipe.calibration
         self.points, self.logits = result.fitted[kept], np.log(p / (1 - p))
         self.signed = result.deviation[kept] / self.scale
-        return find_regions(
+        self.found = find_regions(
             self.surface,
             self.points,
             self.logits,
@@ -138,13 +141,14 @@ class _Judge:
             point_bar=float(np.quantile(calibration.peaks, 1 - rate)),
             gap_bar=float(np.quantile(calibration.gaps, 1 - rate)),
         )
+        return self.found.regions
 
     def _to_scan(self, points: np.ndarray) -> np.ndarray:
         """Points of the surface ``[N, 3]`` in the scan's frame (mm)."""
         return (points * self.scale + self.centre - self.matrix[:3, 3]) @ self.matrix[:3, :3]
 
-    def _defect(self, region: Region, found: Found) -> Defect:
-        figures: Figures = measure(region, found, self.surface, area_of(self.surface), self.points, self.signed)
+    def _defect(self, region: Region) -> Defect:
+        figures: Figures = measure(region, self.found, self.surface, area_of(self.surface), self.points, self.signed)
         kept = self.result.kept
         assert kept is not None and self.result.near is not None
         own = self.scan.points[kept[region.points]]
@@ -169,7 +173,7 @@ class _Judge:
             score=peak,
             tolerance_mm=tolerance,
             share_of_tolerance=None if depth is None else abs(depth) / max(tolerance, 1e-9),
-            outside_limits=int(found.outside[region.points].sum()) >= LEAST,
+            outside_limits=int(self.found.outside[region.points].sum()) >= LEAST,
             points=len(region.points),
             marker=marker,
             normal=self.surface.normals[self.surface.find(on_part[None])[1][0]] @ self.matrix[:3, :3],

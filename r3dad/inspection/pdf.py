@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from r3dad.scans import write_atomic
 
 COLOURS = {"OK": (29, 107, 58), "NG": (179, 38, 30), "REVIEW": (138, 90, 0), "NOT THIS PART": (138, 90, 0)}
 GREY = (98, 108, 116)
+MOST = 500
+"""Parts in the file; of a larger batch those that are not OK."""
 
 
 def needed() -> Any:
@@ -35,6 +38,9 @@ def write_pdf(out: Path) -> Path:
     """
     fpdf = needed()
     batch = json.loads((out / "inspection.json").read_text(encoding="utf-8"))
+    total = sum(batch["verdicts"].values())
+    every = total <= MOST
+    parts = list(islice((part for part in _parts(out) if every or part["verdict"] != "OK"), MOST))
 
     class Document(fpdf.FPDF):  # type: ignore[name-defined,misc]
         def footer(self) -> None:
@@ -49,12 +55,14 @@ def write_pdf(out: Path) -> Path:
     pdf.add_page()
     _line(pdf, batch["title"], 18, bold=True)
     said = ", ".join(f"{n} {v}" for v, n in batch["verdicts"].items() if n)
-    _line(pdf, f"{len(batch['parts'])} parts: {said}", 11)
+    _line(pdf, f"{total} parts: {said}", 11)
+    if not every:
+        _line(pdf, f"Below: {len(parts)} that are not OK. parts.csv holds all.", 9, GREY)
     for name, value in batch["settings"].items():
         _line(pdf, f"{name}: {value}", 8, GREY)
     pdf.ln(3)
     rows = [("Part", "Verdict", "Score", "Defects", "Worst", "RMS mm", "Note")]
-    for part in batch["parts"]:
+    for part in parts:
         worst = part["defects"][0] if part["defects"] else None
         rows.append(
             (
@@ -68,10 +76,15 @@ def write_pdf(out: Path) -> Path:
             )
         )
     _table(pdf, rows, (40, 24, 14, 14, 34, 16, 48))
-    for part in batch["parts"]:
+    for part in parts:
         if part["verdict"] != "OK" and part["points"]:
             _part(pdf, out, part)
     return write_atomic(out / "report.pdf", bytes(pdf.output()))
+
+
+def _parts(out: Path) -> Iterator[dict[str, Any]]:
+    with open(out / "parts.jsonl", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
 
 
 def _part(pdf: Any, out: Path, part: dict[str, Any]) -> None:
@@ -85,9 +98,8 @@ def _part(pdf: Any, out: Path, part: dict[str, Any]) -> None:
     if part["alignment"]:
         facts.append(f"alignment RMS {part['alignment']['rms_mm']:.3f} mm, overlap {part['alignment']['overlap']:.1%}")
     _line(pdf, "; ".join(filter(None, (*facts, part["note"]))), 9, GREY)
-    picture = out / "thumbnails" / part["ply"].replace(".ply", ".png")
-    if picture.is_file():
-        pdf.image(str(picture), w=70)
+    if part["ply"]:
+        pdf.image(str(out / "thumbnails" / part["ply"].replace(".ply", ".png")), w=70)
     rows = [("#", "Kind", "Depth mm", "Area mm2", "Size mm", "Of tolerance", "Centre in the scan mm")]
     for d in part["defects"]:
         share = d["share_of_tolerance"]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from r3dad import __version__
+from r3dad.errors import InputError
 from r3dad.inspection.inspection import VERDICTS, Inspection
 from r3dad.report import ReportItem, write_report
-from r3dad.report.write import cell, file_name
+from r3dad.report.growing import Growing
+from r3dad.report.write import file_name
 from r3dad.scans import write_atomic
 
-BATCH_SCHEMA = "r3dad.inspection.batch/1"
+BATCH_SCHEMA = "r3dad.inspection.batch/2"
+PAGES = ("all", "bad", "none")
 HOT = 0.5
 """Point score from which a point is shown as hot."""
 PARTS = (
@@ -33,55 +35,81 @@ DEFECTS = (
 
 
 def write(
-    out: Path, inspections: Iterable[Inspection], *, title: str, settings: Mapping[str, str] | None = None
+    out: Path,
+    inspections: Iterable[Inspection],
+    *,
+    title: str,
+    settings: Mapping[str, str] | None = None,
+    pages: str = "all",
 ) -> Path:
-    """Write ``report.html``, ``inspection.json``, ``parts.csv``, ``defects.csv`` and one coloured PLY per scan into the folder ``out``.
+    """Write ``report.html``, ``inspection.json``, ``parts.jsonl``, ``parts.csv``, ``defects.csv`` and one coloured PLY per scan
+    into the folder ``out``.
 
-    A scan that came as LAS or LAZ gets a LAS too. ``inspections`` may be a generator: one is held in memory at a time.
-    docs/inspect.md describes the files. Every file is written whole or not at all, the page last.
+    A scan that came as LAS or LAZ gets a LAS too. pages: which parts get a place in the page, a PLY and a picture: ``all``, ``bad``
+    (all that are not OK) or ``none``; the tables hold every part. ``inspections`` may be a generator: one is held in memory at
+    a time. docs/inspect.md describes the files. Every file is written whole or not at all, the page last.
 
     Returns the path of the page.
 
     Raises:
-        InputError: nothing to write, or a folder that cannot be written.
+        InputError: nothing to write, ``pages`` is something else, or a folder that cannot be written.
     """
+    check_pages(pages)
     out = Path(out)
-    rows: list[dict[str, Any]] = []
+    count: Counter[str] = Counter()
     taken: set[str] = set()
+    with (
+        Growing(out / "parts.jsonl") as lines,
+        Growing(out / "parts.csv") as parts,
+        Growing(out / "defects.csv") as defects,
+    ):
 
-    def items() -> Iterator[ReportItem]:
-        for inspection in inspections:
-            named = f"{file_name(inspection.name, taken)}.ply" if len(inspection.points) else None
-            rows.append(inspection.to_json() | {"ply": named})
-            yield report_item(inspection)
-        batch = {
-            "schema": BATCH_SCHEMA,
-            "r3dad": __version__,
-            "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "title": title,
-            "settings": dict(settings or {}),
-            "verdicts": {v: sum(row["verdict"] == v for row in rows) for v in VERDICTS},
-            "parts": rows,
-        }
-        if rows:
-            write_atomic(out / "inspection.json", json.dumps(batch, indent=1, allow_nan=False))
-            write_atomic(out / "parts.csv", _table(PARTS, map(_part, rows)))
-            write_atomic(out / "defects.csv", _table(DEFECTS, (_defect(r, d) for r in rows for d in r["defects"])))
+        def items() -> Iterator[ReportItem]:
+            parts.row(PARTS)
+            defects.row(DEFECTS)
+            for inspection in inspections:
+                listed = pages == "all" or (pages == "bad" and inspection.verdict != "OK")
+                named = f"{file_name(inspection.name, taken)}.ply" if listed and len(inspection.points) else None
+                row = inspection.to_json() | {"ply": named}
+                lines.write(json.dumps(row, allow_nan=False) + "\n")
+                parts.row(_part(row))
+                for defect in row["defects"]:
+                    defects.row(_defect(row, defect))
+                count[inspection.verdict] += 1
+                yield report_item(inspection, listed)
+            if count:
+                batch = {
+                    "schema": BATCH_SCHEMA,
+                    "r3dad": __version__,
+                    "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                    "title": title,
+                    "settings": dict(settings or {}),
+                    "verdicts": {v: count[v] for v in VERDICTS},
+                }
+                for file in (lines, parts, defects):
+                    file.done()
+                write_atomic(out / "inspection.json", json.dumps(batch, indent=1))
 
-    return write_report(
-        out,
-        items(),
-        title=title,
-        settings=settings or {},
-        threshold=None,
-        point_threshold=HOT,
-        table=None,
-        by_deviation=True,
-    )
+        return write_report(
+            out,
+            items(),
+            title=title,
+            settings=settings or {},
+            threshold=None,
+            point_threshold=HOT,
+            table=None,
+            by_deviation=True,
+        )
 
 
-def report_item(inspection: Inspection) -> ReportItem:
-    """The inspection as the report takes it."""
+def check_pages(pages: str) -> None:
+    """Raises InputError: it is none of PAGES."""
+    if pages not in PAGES:
+        raise InputError(f"pages {pages!r}: expected {', '.join(PAGES[:-1])} or {PAGES[-1]}")
+
+
+def report_item(inspection: Inspection, listed: bool) -> ReportItem:
+    """The inspection as the report takes it; ``listed``: with a place in the page and files of its own."""
     lies = inspection.alignment
     margin = "" if lies is None or lies.margin == float("inf") else f", next pose {lies.margin:.0%} worse"
     known = len(inspection.points) > 0 and lies is not None
@@ -102,6 +130,7 @@ def report_item(inspection: Inspection) -> ReportItem:
         las=inspection.source is not None and inspection.source.suffix.lower() in (".las", ".laz"),
         note=inspection.note,
         seconds=inspection.seconds,
+        listed=listed,
     )
 
 
@@ -125,11 +154,3 @@ def _defect(row: dict[str, Any], defect: dict[str, Any]) -> list[Any]:
         given |= dict(zip((f"{frame}_x", f"{frame}_y", f"{frame}_z"), defect[f"centre_{frame}"], strict=True))
     given |= dict(zip(("length_mm", "width_mm", "height_mm"), defect["extent_mm"], strict=True))
     return [given[name] for name in DEFECTS]
-
-
-def _table(columns: tuple[str, ...], rows: Iterable[list[Any]]) -> str:
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(columns)
-    table.writerows([cell(v) for v in row] for row in rows)
-    return text.getvalue()

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from r3dad.errors import InputError
-from r3dad.inspection import Inspection, write
+from r3dad.inspection import Inspection, check_pages, write
 from r3dad.line.inbox import Arrival
-from r3dad.report.write import cell
+from r3dad.report.growing import cell
 from r3dad.scans import write_atomic
 
 RESULT_SCHEMA = "r3dad.watch.result/1"
@@ -43,8 +43,7 @@ class Journal:
 
     def __init__(self, out: Path, *, title: str, settings: dict[str, str], pages: str = "bad") -> None:
         self.out, self._title, self._settings, self._pages = out, title, settings, pages
-        if pages not in ("bad", "all", "none"):
-            raise InputError(f"pages {pages!r}: expected bad, all or none")
+        check_pages(pages)
         self._results, self._attempt = out / "results", out / ".attempt.json"
         try:
             self._results.mkdir(parents=True, exist_ok=True)

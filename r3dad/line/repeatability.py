@@ -20,7 +20,7 @@ from r3dad.errors import InputError
 from r3dad.inspection import Inspection
 from r3dad.line.gauge import Type1, type1
 from r3dad.line.one import inspect_file
-from r3dad.report.write import cell
+from r3dad.report.growing import cell
 from r3dad.scans import write_atomic
 
 SCHEMA = "r3dad.repeatability/1"

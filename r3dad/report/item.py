@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from r3dad.errors import InputError
+
+WORST_FIRST = ("defective", "NG", "REVIEW", "NOT THIS PART", "UNREADABLE", None, "good", "OK")
+"""Verdicts; None: there is none."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class ReportItem:
 
     Of an inspection also: verdict in its own words; threshold of the scan's score; alignment in words; limits [M, 2], the
     allowed deviation of each point, and band, the limits that the colours show; defects, each a mapping with the fields of
-    `r3dad.inspection.Defect` as JSON; las: write a LAS beside the PLY.
+    `r3dad.inspection.Defect` as JSON; las: write a LAS beside the PLY. listed: False for a scan that the report counts and
+    nothing more.
 
     Raises InputError where shapes do not fit each other or values are not finite (score may be NaN where M is 0).
     """
@@ -46,11 +51,22 @@ class ReportItem:
     band: tuple[float, float] | None = None
     defects: Sequence[Mapping[str, Any]] = ()
     las: bool = False
+    listed: bool = True
 
     @property
     def words(self) -> str | None:
         """The verdict as the page shows it."""
         return self.verdict or (None if self.is_defective is None else "defective" if self.is_defective else "good")
+
+    @property
+    def truth(self) -> str | None:
+        """The label as the page shows it."""
+        return None if self.label is None else "defective" if self.label else "good"
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Sorts the worst scans first: by verdict, then by score."""
+        return WORST_FIRST.index(self.words), -self.score if math.isfinite(self.score) else 0.0
 
     def __post_init__(self) -> None:
         count = len(self.points)

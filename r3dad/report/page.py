@@ -7,6 +7,7 @@ import base64
 import html
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
@@ -16,6 +17,7 @@ import numpy as np
 
 import r3dad
 from r3dad.report.colours import Scale, heat_map
+from r3dad.report.item import WORST_FIRST
 
 _TONES = {
     "defective": "defective",
@@ -25,7 +27,6 @@ _TONES = {
     "good": "good",
     "OK": "good",
 }
-_ORDER = ("defective", "NG", "REVIEW", "NOT THIS PART", "UNREADABLE", "good", "OK", None)
 _PAGE_FIELDS = (
     "name",
     "score",
@@ -55,6 +56,7 @@ _PAGE_FIELDS = (
 def page(
     rows: Sequence[Mapping[str, Any]],
     blocks: Sequence[bytes],
+    counts: Counter[tuple[str | None, str | None]],
     *,
     title: str,
     settings: Mapping[str, str],
@@ -67,8 +69,9 @@ def page(
     band: tuple[float, float] | None,
     signed: np.ndarray,
 ) -> bytes:
-    """The page as UTF-8. rows: one mapping per scan as `write_report` makes them; blocks: their points in base64 (b''
-    for none); band: the tolerance in green, signed: the colours of the deviation uint8 [256, 3]."""
+    """The page as UTF-8. rows: one mapping per scan shown as `write_report` makes them; blocks: their points in base64 (b''
+    for none); counts: of all scans by verdict and truth; band: the tolerance in green; signed: the colours of the
+    deviation uint8 [256, 3]."""
     data = {
         "unit": unit,
         "threshold": threshold,
@@ -82,14 +85,14 @@ def page(
     }
     parts = {
         "title": html.escape(title),
-        "summary": _summary(rows),
+        "summary": _summary(counts, len(rows)),
         "settings": "".join(
             f"<div><dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd></div>" for k, v in settings.items()
         ),
         "made": f"r3dad {html.escape(r3dad.__version__)}, {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
         "verdicts": "".join(
             f'<option value="{v or "none"}">{v or "no verdict"}</option>'
-            for v in _ORDER
+            for v in WORST_FIRST
             if any(r["verdict"] == v for r in rows)
         ),
         "columns": _columns(),
@@ -115,27 +118,33 @@ def _asset(name: str) -> str:
     return files("r3dad.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _said(row: Mapping[str, Any]) -> str | None:
+def _said(verdict: str | None) -> str | None:
     """Good or defective, where the verdict says either."""
-    return {"NG": "defective", "OK": "good", "good": "good", "defective": "defective"}.get(row["verdict"])
+    return {"NG": "defective", "OK": "good", "good": "good", "defective": "defective"}.get(str(verdict))
 
 
-def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    count = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in _ORDER}
-    chips = [f"<li><b>{len(rows)}</b> scan{'s' * (len(rows) != 1)}</li>"]
+def _summary(counts: Counter[tuple[str | None, str | None]], shown: int) -> str:
+    total, verdicts = counts.total(), Counter[str | None]()
+    for (verdict, _), count in counts.items():
+        verdicts[verdict] += count
+    chips = [f"<li><b>{total}</b> scan{'s' * (total != 1)}</li>"]
     chips += [
-        f'<li class="{_TONES.get(str(v), "none")}"><b>{count[v]}</b> {v or "no verdict"}</li>'
-        for v in _ORDER
-        if count[v]
+        f'<li class="{_TONES.get(str(v), "none")}"><b>{verdicts[v]}</b> {v or "no verdict"}</li>'
+        for v in WORST_FIRST
+        if verdicts[v]
     ]
-    judged = [row for row in rows if row["truth"] and _said(row)]
+    judged = Counter[tuple[str, str]]()
+    for (verdict, truth), count in counts.items():
+        if truth and (said := _said(verdict)):
+            judged[said, truth] += count
     if judged:
-        bad = [row for row in judged if row["truth"] == "defective"]
-        found = sum(_said(row) == "defective" for row in bad)
-        alarms = sum(_said(row) == "defective" and row["truth"] == "good" for row in judged)
+        found, alarms = judged["defective", "defective"], judged["defective", "good"]
+        bad = found + judged["good", "defective"]
         chips.append(
-            f"<li>against the truth: {found} of {len(bad)} defective found, {alarms} false alarm{'s' * (alarms != 1)}</li>"
+            f"<li>against the truth: {found} of {bad} defective found, {alarms} false alarm{'s' * (alarms != 1)}</li>"
         )
+    if shown < total:
+        chips.append(f"<li>{f'the {shown} worst are below' if shown else 'none is shown'}; the tables hold all</li>")
     return "".join(chips)
 
 
@@ -166,7 +175,8 @@ def _table_row(i: int, row: Mapping[str, Any], threshold: float | None) -> str:
     )
     note = f"<small>{html.escape(row['note'])}</small>" if row["note"] else ""
     tone = _TONES.get(str(row["verdict"]), "none")
-    mistaken = row["truth"] and _said(row) and row["truth"] != _said(row)
+    said = _said(row["verdict"])
+    mistaken = row["truth"] and said and row["truth"] != said
     wrong = (
         f'<small class="wrong">{"missed" if row["truth"] == "defective" else "false alarm"}</small>' if mistaken else ""
     )

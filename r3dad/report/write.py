@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import csv
+import contextlib
 import io
 import math
 import re
@@ -17,6 +17,7 @@ from PIL import Image
 
 from r3dad.errors import InputError
 from r3dad.report.colours import Scale, deviation_map, deviation_scale, heat_map, score_scales
+from r3dad.report.growing import Growing
 from r3dad.report.item import ReportItem
 from r3dad.report.las import write_las
 from r3dad.report.pack import pack, thinned
@@ -25,6 +26,7 @@ from r3dad.report.spool import Spool
 from r3dad.report.thumbnail import DEFAULT_VIEW, best_view, render
 from r3dad.scans import write_atomic, write_ply
 
+SCANS_IN_PAGE = 500  # the worst ones, where there are more
 POINTS_PER_SCAN = 200_000  # most points of one scan in the page
 POINTS_IN_PAGE = 1_500_000  # most points of all scans in the page: about 14 MB, 24 MB with deviation and displacement
 THUMBNAIL_POINTS = 60_000
@@ -60,7 +62,8 @@ def write_report(
     folder `out`; returns the path of the page.
 
     items may be a generator: one is held in memory at a time, and all are parked in a temporary folder inside `out`
-    (about as large as the PLYs) until the colour scale of the whole batch is known. Every PLY holds all points with
+    (about as large as the PLYs) until the colour scale of the whole batch is known. An item that is not listed is counted
+    and nothing more. The page shows the SCANS_IN_PAGE worst scans and counts all. Every PLY holds all points with
     heat colours (by_deviation: those of the deviation) and the property `scalar_anomaly_score` (and `scalar_deviation`,
     `scalar_limit_low`, `scalar_limit_high`, `scalar_label` where given), and so has the LAS of an item that asks for one. The
     page holds at most POINTS_PER_SCAN points of a scan and POINTS_IN_PAGE in total. threshold is for the score of a
@@ -80,17 +83,20 @@ def write_report(
         ) from None
     rows: list[dict[str, Any]] = []
     blocks: list[bytes] = []
-    with parked as folder:
+    with parked as folder, Growing(out / table) if table else contextlib.nullcontext() as lines:
         spool = Spool(Path(folder))
         spool.fill(items)
-        if not len(spool):
+        if not spool.counts:
             raise InputError("report: no results to write; give at least one scan")
         scores, spread = score_scales(spool.score_lows, spool.score_peaks, point_threshold)
         deviations = deviation_scale(spool.deviation_peaks, spool.band)
         signed = deviation_map(*map(int, deviations.levels(np.array(spool.band)))) if spool.band else deviation_map()
-        budget = min(POINTS_PER_SCAN, POINTS_IN_PAGE // len(spool))
+        shown = spool.worst(SCANS_IN_PAGE)
+        budget = min(POINTS_PER_SCAN, POINTS_IN_PAGE // max(len(shown), 1))
         taken: set[str] = set()
-        for item in spool.drain():
+        if lines:
+            lines.row(CSV_COLUMNS)
+        for number, item in enumerate(spool.drain()):
             row = _row(item, point_threshold)
             block = b""
             if len(item.points):
@@ -109,14 +115,18 @@ def write_report(
                 if item.deviation is not None:
                     levels = deviations.levels(item.deviation) // 4
                     row["spread"] = np.bincount(levels, minlength=HISTOGRAM_BINS).tolist()
-                write_atomic(out / "thumbnails" / f"{file}.png", _encoded(image, "PNG", optimize=True))
-            rows.append(row)
-            blocks.append(block)
-    if table:
-        write_atomic(out / table, _csv(rows, threshold))
+                write_atomic(out / "thumbnails" / f"{file}.png", _encoded(image, "PNG"))
+            if lines:
+                lines.row((row | {"threshold": threshold})[column] for column in CSV_COLUMNS)
+            if number in shown:
+                rows.append(row)
+                blocks.append(block)
+        if lines:
+            lines.done()
     html = page(
         rows,
         blocks,
+        spool.counts,
         title=title,
         settings=settings,
         threshold=threshold,
@@ -140,7 +150,7 @@ def _row(item: ReportItem, point_threshold: float | None) -> dict[str, Any]:
         "threshold": item.threshold,
         "alignment": item.alignment,
         "defects": [dict(d) for d in item.defects],
-        "truth": None if item.label is None else "defective" if item.label else "good",
+        "truth": item.truth,
         "points": len(item.points),
         "points_above": int((item.point_scores > point_threshold).sum()) if point_threshold is not None else None,
         "point_score_max": float(item.point_scores.max()) if known else None,
@@ -196,24 +206,3 @@ def file_name(name: str, taken: set[str]) -> str:
         free, number = f"{safe}-{number}", number + 1
     taken.add(free.casefold())
     return free
-
-
-def _csv(rows: list[dict[str, Any]], threshold: float | None) -> str:
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(CSV_COLUMNS)
-    for row in rows:
-        table.writerow([cell((row | {"threshold": threshold})[column]) for column in CSV_COLUMNS])
-    return text.getvalue()
-
-
-def cell(value: Any) -> str:
-    """A value in a table: empty for None, numbers short, and no text that a spreadsheet would run as a formula."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return format(value, ".9g")
-    text = str(value)
-    return (
-        "'" + text if isinstance(value, str) and text[:1] in ("=", "+", "-", "@") else text
-    )  # no formulas in spreadsheets

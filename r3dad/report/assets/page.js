@@ -219,4 +219,5 @@ if (view) {
   $("view").addEventListener("pointerleave", () => { $("tip").hidden = true; });
 }
 filter();
-choose(data.scans.reduce((best, s, i) => (s.shown && (s.score ?? -Infinity) > (data.scans[best].score ?? -Infinity) ? i : best), 0));
+document.querySelector("main").hidden = !rows.length;
+if (rows.length) choose(data.scans.reduce((best, s, i) => (s.shown && (s.score ?? -Infinity) > (data.scans[best].score ?? -Infinity) ? i : best), 0));
