@@ -33,6 +33,16 @@ def reproduce(
         list[str], typer.Option("--set", help="A setting of a method, METHOD.NAME=VALUE (weights, say); repeatedly.")
     ] = [],  # noqa: B006
     protocol: Protocol = "last",
+    every: Annotated[
+        int | None,
+        typer.Option(help="Iterations between evaluations of the paper's recipe; without it, of the schedule.", min=1),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="Finished runs, the --out of r3dad evaluate: tables 1, 2, 7 and fig4 of those; nothing is run."
+        ),
+    ] = None,
     engine: Annotated[str, typer.Option(help="local, or ray: the same on a Ray cluster.")] = "local",
     address: Annotated[
         str | None, typer.Option(help="Of a running Ray cluster; without it one is started here.")
@@ -73,19 +83,24 @@ def reproduce(
                 methods=tuple(methods.split(",")) if methods else None,
                 settings=settings,
                 protocol=protocol,
+                every=every,
+                results=results,
                 device=device,
                 engine=engine,
                 address=address,
                 progress=progress,
             ),
         )
-    grid = Grid(*table.columns, title=f"{name}: {table.title}", box=SIMPLE, pad_edge=False)
-    for column in grid.columns:
-        column.no_wrap = True
-    for row in table.cells():
-        grid.add_row(*row)
-    wide = Console(width=max(console.width, 150))  # figures are not to be cut where nobody looks at a terminal
-    (console if console.is_terminal else wide).print(grid)
+    wide = Console(width=max(console.width, 200))  # lines of a narrow terminal wrap; no figure is cut
+    console.print(f"{name}: {table.title}", markup=False, highlight=False)
+    for part in table.parts():
+        heads = [column.replace(" ", "\n").replace("95\n%", "95 %") for column in part.columns]
+        grid = Grid(*heads, title=part.title or None, title_justify="left", box=SIMPLE, pad_edge=False)
+        for column in grid.columns:
+            column.no_wrap = True
+        for row in part.cells:
+            grid.add_row(*row)
+        wide.print(grid)
     for line in table.remarks():
         console.print(line, markup=False, highlight=False)
     console.print(f"written: {out / 'quick' if quick else out}/{name}.md, .csv, .json", markup=False, highlight=False)

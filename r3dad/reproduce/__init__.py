@@ -16,7 +16,7 @@ NAMES = {
     "table5": "r3dad.reproduce.likeness",
     "table6": "r3dad.reproduce.transfer",
     "table7": "r3dad.reproduce.comparison",
-    "fig4": "r3dad.reproduce.comparison",
+    "fig4": "r3dad.reproduce.costs",
     "fig6": "r3dad.reproduce.embedding",
 }
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from r3dad.config import PaperConfig
-from r3dad.reproduce.protocols import PAPER, Watched, watched
+from r3dad.reproduce.protocols import Watched, watched
 from r3dad.reproduce.rows import COLUMNS, NOTES, figure_rows
-from r3dad.reproduce.run import Run, in_words
+from r3dad.reproduce.run import Run, paper_words
 from r3dad.reproduce.table import Table, published
 
 MODELS = {
@@ -53,7 +53,7 @@ def _table(run: Run, name: str, title: str, column: str, cases: list[Case]) -> T
     }
     # The paper's own setting stands in several rows; its units are equal and run once.
     once = {unit.file: unit for row in units.values() for unit in row}
-    done = {unit.file: figures[run.protocol] for unit, figures in run.results(list(once.values()))}
+    done = {unit.file: figures[run.protocol] for unit, figures in run.results_of(list(once.values()))}
     rows = []
     for case, _, paper in cases:
         by_class: dict[str, list[dict[str, Any]]] = {}
@@ -63,13 +63,5 @@ def _table(run: Run, name: str, title: str, column: str, cases: list[Case]) -> T
         if by_class:
             rows += figure_rows({column: case}, by_class, {"mean": paper})
     notes = [*NOTES, f"Protocol: {run.protocol}. The paper's figures are means over its 12 classes."]
-    given = f"; set {run.settings[PAPER]}" if PAPER in run.settings else ""
-    return Table(
-        name,
-        title,
-        (column, *COLUMNS),
-        rows,
-        in_words(run.quick, "real3d", run.settings.get(PAPER)) + given,
-        run.skipped,
-        notes,
-    )
+    data = run.data("real3d", [item.name for item in items])
+    return Table(name, title, (column, *COLUMNS), rows, data, paper_words(run, "real3d"), run.skipped, notes)

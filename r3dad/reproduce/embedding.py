@@ -12,7 +12,7 @@ import torch
 
 from r3dad.config import PaperConfig
 from r3dad.reproduce.paper_model import fitted, prepared
-from r3dad.reproduce.run import Run, in_words, kept_figures, paper_schedule
+from r3dad.reproduce.run import Run, kept_figures, paper_schedule, paper_words
 from r3dad.reproduce.table import Table
 from r3dad.scans import DatasetClass
 from r3dad.synth.patch_gen import patch_gen
@@ -71,12 +71,9 @@ def fig6(run: Run) -> Table:
 
     layout = "real3d" if run.real3d else "shapenet"
     settings = paper_schedule(run.quick, layout)
-    units = [
-        Embedding(item, seed, settings, run.out / "fig6", run.device)
-        for item in run.items(layout)
-        for seed in run.seeds
-    ]
-    done = run.results(units)
+    items = run.items(layout)
+    units = [Embedding(item, seed, settings, run.out / "fig6", run.device) for item in items for seed in run.seeds]
+    done = run.results_of(units)
     rows = [
         {
             "class": unit.item.name,
@@ -86,7 +83,9 @@ def fig6(run: Run) -> Table:
         }
         for unit, figures in done
     ]
-    file = draw_embeddings(run.out / "fig6.png", {str(unit): figures for unit, figures in done})
+    data = run.data(layout, [item.name for item in items])
+    shown = {str(unit): figures for unit, figures in done}
+    file = draw_embeddings(run.out / "fig6.png", shown, f"{data}; {run.kind}")
     notes = [
         "Nearest is generated: share of real defective scans whose nearest scan of the other two kinds, in the latent's 256 dimensions, "
         "is a generated one. The share of generated scans among those two kinds is what chance gives. The plot's axes have no unit.",
@@ -97,7 +96,8 @@ def fig6(run: Run) -> Table:
         "latents of good, defective and generated scans",
         columns,
         rows,
-        in_words(run.quick, layout),
+        data,
+        paper_words(run, layout),
         run.skipped,
         notes,
         [file.name],

@@ -92,16 +92,15 @@ def _moved(points: np.ndarray, matrix: np.ndarray) -> Tensor:
 
 def table5(run: Run) -> Table:
     """PSNR between Patch-Gen's defects and the real ones, by kind, in the frame of the good scans."""
-    rows = []
+    rows, data = [], []
     for layout in LAYOUTS:
         if (run.real3d if layout == "real3d" else run.shapenet) is None:
             continue
-        units = [
-            Likeness(item, seed, TRIES[run.quick], run.out / "table5" / layout)
-            for item in run.items(layout)
-            for seed in run.seeds
-        ]
-        done = run.results(units)
+        items = run.items(layout)
+        data.append(run.data(layout, [item.name for item in items]))
+        out = run.out / "table5" / layout
+        units = [Likeness(item, seed, TRIES[run.quick], out) for item in items for seed in run.seeds]
+        done = run.results_of(units)
         for item in dict.fromkeys(unit.item.name for unit, _ in done):
             found = [figures for unit, figures in done if unit.item.name == item]
             for kind in ("none", *KINDS):
@@ -123,6 +122,8 @@ def table5(run: Run) -> Table:
         "brought into the frame of the good ones; higher is more alike. Of the defect: its labelled points only, the best of the tries.",
         "The paper's definition and figures of this table are not at hand; this one is stated so that it can be compared with itself.",
     ]
-    words = f"{TRIES[run.quick]} defects per kind and class on {MADE} points, {REAL} of a real scan; nothing is trained"
+    words = f"{run.kind}: {TRIES[run.quick]} defects per kind and class on {MADE} points, {REAL} of a real scan; nothing is trained"
     columns = ("set", "class", "generated", "seeds", "PSNR dB", "PSNR of the defect dB", "paper")
-    return Table("table5", "Patch-Gen's defects against real ones", columns, rows, words, run.skipped, notes)
+    return Table(
+        "table5", "Patch-Gen's defects against real ones", columns, rows, "; ".join(data), words, run.skipped, notes
+    )

@@ -28,12 +28,12 @@ def _write(figure: Any, file: Path) -> Path:
     return write_atomic(file, image.getvalue())
 
 
-def draw_costs(file: Path, rows: Sequence[dict[str, Any]]) -> Path:
+def draw_costs(file: Path, rows: Sequence[dict[str, Any]], caption: str) -> Path:
     """Accuracy of every method against scans per second and against memory.
 
     Args:
         rows: of the table: ``method``, ``O-AUROC``, ``FPS``, and ``bank MB``, ``model MB``, ``peak MB``; what is None or 0 is left out of
-            its panel.
+            its panel. caption: data and schedule, written above the panels.
     """
     rows = [{**row, "kept MB": (row["bank MB"] or 0) + (row["model MB"] or 0)} for row in rows]
     rows = sorted((row for row in rows if row["O-AUROC"] is not None), key=lambda row: -row["O-AUROC"])
@@ -45,7 +45,7 @@ def draw_costs(file: Path, rows: Sequence[dict[str, Any]]) -> Path:
     words = {
         "FPS": "scans per second (log)",
         "kept MB": "kept after fitting: memory bank + model, MB (log)",
-        "peak MB": "peak memory of the process, MB",
+        "peak MB": "peak memory with all libraries, MB (not from 0)",
     }
     colours = [colormaps["tab20"](i) for i in range(20)]
     for panel, (column, label) in zip(panels, words.items()):
@@ -70,14 +70,15 @@ def draw_costs(file: Path, rows: Sequence[dict[str, Any]]) -> Path:
     ]
     figure.legend(handles=handles, loc="outside right center", fontsize=8.5, frameon=False)
     panels[0].set_ylabel("O-AUROC, mean over classes")
+    figure.suptitle(caption, fontsize=10)
     return _write(figure, file)
 
 
-def draw_embeddings(file: Path, embeddings: dict[str, dict[str, Any]]) -> Path:
+def draw_embeddings(file: Path, embeddings: dict[str, dict[str, Any]], caption: str) -> Path:
     """t-SNE of scans by kind, a panel per class and seed.
 
     Args:
-        embeddings: title -> ``kinds`` [n] and ``places`` [n][2].
+        embeddings: title -> ``kinds`` [n] and ``places`` [n][2]. caption: data and schedule, written above the panels.
     """
     columns = min(3, len(embeddings))
     lines = -(-len(embeddings) // columns)
@@ -93,4 +94,5 @@ def draw_embeddings(file: Path, embeddings: dict[str, dict[str, Any]]) -> Path:
     for panel in panels[len(embeddings) :]:
         panel.set_axis_off()
     panels[0].legend(loc="best", fontsize=8)
+    figure.suptitle(caption, fontsize=10)
     return _write(figure, file)

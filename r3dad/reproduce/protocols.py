@@ -24,7 +24,7 @@ from r3dad.metrics import FIGURES
 from r3dad.model import Autoencoder
 from r3dad.outcome import Outcome, figures, tabulated
 from r3dad.recipes.paper import PaperRecipe
-from r3dad.reproduce.run import EVERY, Run, checked, paper_schedule
+from r3dad.reproduce.run import EVERY, PAPER, Run, checked, paper_schedule
 from r3dad.scans import (
     DatasetClass,
     LabelledScan,
@@ -37,8 +37,6 @@ from r3dad.scans import (
 )
 from r3dad.train import train
 
-PAPER = "r3dad-paper"
-"""The paper's recipe among the methods."""
 PROTOCOLS = ("last", "paper-best-epoch")
 
 
@@ -134,7 +132,7 @@ def watched(run: Run, item: DatasetClass, seed: int, layout: str, **changed: Any
         f"{name}-{value:.4g}" if isinstance(value, float) else f"{name}-{value}" for name, value in changed.items()
     )
     file = run.out / "paper" / layout / (variant or "published") / f"{item.name}-seed{seed}.json"
-    return Watched(item, seed, settings, EVERY[run.quick], file, run.device)
+    return Watched(item, seed, settings, run.interval, file, run.device)
 
 
 def evaluate_both(

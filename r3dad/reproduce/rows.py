@@ -12,6 +12,7 @@ from r3dad.reproduce.table import NOT_AT_HAND, mean
 DRAWS = 1000
 COLUMNS = (
     "class",
+    "classes",
     "O-AUROC",
     "95 % interval",
     "paper O",
@@ -26,7 +27,8 @@ COLUMNS = (
 NOTES = [
     "O-AUROC over scans, P-AUROC over the points of a class's scans pooled, AUPRO over connected defects. A class's figures are means "
     "over the seeds; the mean row is the mean over the classes. "
-    f"Interval: {DRAWS} bootstrap draws of the test scans, good and defective apart, the same scans for every seed.",
+    f"Interval: {DRAWS} bootstrap draws of the test scans, good and defective apart, the same scans for every seed; that of "
+    "a single class is in the .csv.",
 ]
 KEYS = {"o_auroc": "O-AUROC", "p_auroc": "P-AUROC", "aupro": "AUPRO", "seconds_per_scan": "s/scan"}
 
@@ -73,7 +75,12 @@ def figure_rows(
         drawn = [row[2] for row in mine if row[2] is not None]
         together = np.mean(drawn, 0) if len(drawn) == len(mine) else None
         rows.append(
-            {**labels, **_row(name, figures, together, paper.get(name, {})), "seeds": min(row[3] for row in mine)}
+            {
+                **labels,
+                "classes": len(mine),
+                **_row(name, figures, together, paper.get(name, {})),
+                "seeds": min(row[3] for row in mine),
+            }
         )
     return rows
 

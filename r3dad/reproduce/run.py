@@ -20,6 +20,8 @@ POINTS = {"real3d": 4096, "shapenet": 2048}
 EVERY = {True: 50, False: 1000}
 """Iterations between evaluations, with and without ``--quick``; 1000 is the public code's."""
 LAYOUTS = tuple(POINTS)
+PAPER = "r3dad-paper"
+"""The paper's recipe among the methods."""
 
 
 def paper_schedule(quick: bool, layout: str) -> dict[str, Any]:
@@ -27,15 +29,20 @@ def paper_schedule(quick: bool, layout: str) -> dict[str, Any]:
     return dict(QUICK) if quick else {"points": POINTS[layout]}
 
 
-def in_words(quick: bool, layout: str, given: dict[str, Any] | None = None) -> str:
-    """The schedule of the paper's recipe, with the settings ``given`` to it, to be printed with its figures."""
-    c = from_json(PaperConfig, {**paper_schedule(quick, layout), **(given or {})})
-    name = (
-        "quick, far shorter than the paper's, so that a difference says nothing of the method"
-        if quick
-        else "the paper's"
+def paper_words(run: Run, layout: str) -> str:
+    """The schedule of the paper's recipe in this run, to be printed with its figures."""
+    config = from_json(PaperConfig, {**paper_schedule(run.quick, layout), **run.settings.get(PAPER, {})})
+    published = from_json(PaperConfig, paper_schedule(False, layout))
+    seen = config.iterations * config.batch * config.points
+    share = published.iterations * published.batch * published.points / seen
+    name = run.kind
+    if share > 1:
+        name += f", {share:.0f} times less than the paper's, so that a difference says nothing of the method"
+    given = f"; set {run.settings[PAPER]}" if PAPER in run.settings else ""
+    return (
+        f"{name}: {config.iterations} iterations of {config.batch} clouds of {config.points} points, "
+        f"evaluated every {run.interval}{given}"
     )
-    return f"{name}: {c.iterations} iterations of {c.batch} clouds of {c.points} points, evaluated every {EVERY[quick]}"
 
 
 class Work(Protocol):
@@ -58,6 +65,8 @@ class Run:
         quick: the short schedule. seeds, classes, methods: None is all (methods: of the table).
         settings: method -> its settings, beside those of the schedule (tables 1-4, 7, fig4).
         protocol: ``last`` or ``paper-best-epoch``, of the paper recipe's rows where a table shows but one.
+        every: iterations between evaluations of the paper's recipe; None: of the schedule.
+        results: folder of finished ``r3dad evaluate`` runs, of which tables 1, 2, 7 and Fig. 4 are made in place of running anything.
         engine, address: see ``r3dad.engine``. skipped: reason -> what could not be run for it.
     """
 
@@ -70,6 +79,8 @@ class Run:
     methods: tuple[str, ...] | None = None
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     protocol: str = "last"
+    every: int | None = None
+    results: Path | None = None
     device: str | None = None
     engine: str = "local"
     address: str | None = None
@@ -95,11 +106,27 @@ class Run:
             raise InputError(f"{root}: no class can be run ({'; '.join(self.skipped) or 'no <class>/train in it'})")
         return found
 
+    @property
+    def interval(self) -> int:
+        """Iterations between evaluations of the paper's recipe."""
+        return self.every or EVERY[self.quick]
+
+    @property
+    def kind(self) -> str:
+        """The schedule's name."""
+        return "finished runs" if self.results else "quick schedule" if self.quick else "full schedule"
+
+    def data(self, layout: str, names: Sequence[str]) -> str:
+        """Where classes come from, in words."""
+        root = self.results or (self.real3d if layout == "real3d" else self.shapenet)
+        assert root is not None  # the classes come from it
+        return f"{'' if self.results else f'{layout} layout, '}folder {root.resolve().name}, {in_short(names)}"
+
     def skip(self, what: str, reason: str) -> None:
         """Note that something could not be run."""
         self.skipped.setdefault(reason, []).append(what)
 
-    def results(self, units: Sequence[Unit]) -> list[tuple[Unit, dict[str, Any]]]:
+    def results_of(self, units: Sequence[Unit]) -> list[tuple[Unit, dict[str, Any]]]:
         """The figures of every unit that could be run, in the units' order.
 
         Raises:
@@ -127,6 +154,11 @@ class Run:
         if not done:
             raise InputError(f"nothing could be run: {'; '.join(self.skipped)}")
         return done
+
+
+def in_short(names: Sequence[str]) -> str:
+    """Names of classes, counted where they are many."""
+    return f"{len(names)} classes" if len(names) > 4 else ", ".join(names)
 
 
 def _figures(unit: Work) -> dict[str, Any]:

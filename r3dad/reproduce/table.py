@@ -16,7 +16,7 @@ import numpy as np
 
 from r3dad.scans import write_atomic
 
-NOT_AT_HAND = "not at hand"
+NOT_AT_HAND = "n/a"
 _DIGITS = {
     "s/scan": 2,
     "PSNR dB": 1,
@@ -35,19 +35,36 @@ def published() -> dict[str, Any]:
     return json.loads(resources.files("r3dad.reproduce").joinpath("published.json").read_text())
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a table as text: its title (may be empty), columns, and a line of cells per row."""
+
+    title: str
+    columns: tuple[str, ...]
+    cells: list[list[str]]
+
+    def markdown(self) -> str:
+        """With the title above."""
+        rows = [list(self.columns), ["---"] * len(self.columns), *self.cells]
+        lines = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        return f"### {self.title}\n\n{lines}" if self.title else lines
+
+
 @dataclass
 class Table:
     """Rows of figures; None is a figure that is undefined, ``NOT_AT_HAND`` one that the paper may hold and this package does not.
 
     Attributes:
         name: ``table1`` and so on. title: what it shows. columns: in order. rows: values by column.
-        schedule: what was run, in words. skipped: reason -> what it stopped. notes: for the reader. plots: files beside the table.
+        data: which data set, in words. schedule: what was run, in words. skipped: reason -> what it stopped. notes: for the reader.
+        plots: files beside the table.
     """
 
     name: str
     title: str
     columns: tuple[str, ...]
     rows: list[dict[str, Any]]
+    data: str
     schedule: str
     skipped: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -59,21 +76,41 @@ class Table:
         kept = next((c for c in self.columns if c.startswith("paper")), None)
         self.columns = tuple(c for c in self.columns if c not in empty or c == kept)
 
-    def cells(self) -> list[list[str]]:
-        """The rows as text."""
-        return [[_text(column, row.get(column)) for column in self.columns] for row in self.rows]
+    def parts(self) -> list[Part]:
+        """The rows as text to read; where there are means over classes these alone, and per figure a table of the classes."""
+        means = [row for row in self.rows if row.get("class") == "mean"]
+        if not means or len(means) == len(self.rows):
+            return [self._part("", self.rows, self.columns)]
+        kept = tuple(column for column in self.columns if column != "class")
+        return [self._part("mean over the classes", means, kept), *map(self._by_class, ("O-AUROC", "P-AUROC"))]
+
+    def _by_class(self, figure: str) -> Part:
+        """A figure with a row for each class and a column for each kind of row (method and protocol, model)."""
+        kinds = self.columns[: self.columns.index("class")]
+        found: dict[str, dict[str, str]] = {}
+        for row in self.rows:
+            kind = " ".join(row[column] for column in kinds).removesuffix(" last")
+            found.setdefault(row["class"], {})[kind] = _text(figure, row[figure])
+        mean = found.pop("mean")
+        cells = [
+            [name, *(row.get(kind, "-") for kind in mean)] for name, row in [*sorted(found.items()), ("mean", mean)]
+        ]
+        return Part(f"{figure} of every class", ("class", *mean), cells)
+
+    @staticmethod
+    def _part(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Part:
+        return Part(title, columns, [[_text(column, row.get(column)) for column in columns] for row in rows])
 
     def remarks(self) -> list[str]:
-        """Schedule, what was skipped and why, and notes, a line each."""
+        """Data, schedule, what was skipped and why, and notes, a line each."""
         lost = [f"skipped {', '.join(what)}: {reason}" for reason, what in self.skipped.items()]
-        return [f"Schedule: {self.schedule}", *lost, *self.notes]
+        return [f"Data: {self.data}", f"Schedule: {self.schedule}", *lost, *self.notes]
 
     def markdown(self) -> str:
         """The table with its title, schedule, notes and plots."""
-        rows = [list(self.columns), ["---"] * len(self.columns), *self.cells()]
-        lines = ["| " + " | ".join(row) + " |" for row in rows]
         plots = [f"![{self.title}]({plot})" for plot in self.plots]
-        return "\n\n".join([f"## {self.name}: {self.title}", "\n".join(lines), *self.remarks(), *plots]) + "\n"
+        parts = [part.markdown() for part in self.parts()]
+        return "\n\n".join([f"## {self.name}: {self.title}", *plots, *parts, *self.remarks()]) + "\n"
 
     def write(self, out: Path) -> None:
         """``<name>.csv``, ``.json`` and ``.md`` in the folder ``out``."""

@@ -16,7 +16,7 @@ from r3dad import metrics, ops
 from r3dad.config import PaperConfig
 from r3dad.recipes.paper import PaperRecipe
 from r3dad.reproduce.paper_model import fitted, prepared
-from r3dad.reproduce.run import Run, in_words, kept_figures, paper_schedule
+from r3dad.reproduce.run import Run, kept_figures, paper_schedule, paper_words
 from r3dad.reproduce.table import Table, beside, mean, published
 from r3dad.scans import DatasetClass
 
@@ -96,6 +96,7 @@ def table6(run: Run) -> Table:
         "Chamfer: mean squared nearest distance both ways between a good test scan and its reconstruction, normalised units.",
     ]
     names = [item.name for item in shapenet]
+    data = [run.data("shapenet", names), run.data("real3d", [item.name for item in real3d])]
     here = [item for item in shapenet if item.name in BOWLS] if set(BOWLS) <= set(names) else list(shapenet)
     if len(here) > 1:
         rest, last = tuple(here[:-1]), here[-1]
@@ -112,7 +113,7 @@ def table6(run: Run) -> Table:
         for seed in run.seeds
     ]
     results: dict[str, list[dict[str, float | None]]] = {}
-    for _, figures in run.results(units):
+    for _, figures in run.results_of(units):
         for name, figure in figures.items():
             results.setdefault(name, []).append(figure)
     rows = []
@@ -133,7 +134,8 @@ def table6(run: Run) -> Table:
         "trained on one, tested on another",
         columns,
         rows,
-        in_words(run.quick, "shapenet"),
+        "; ".join(data),
+        paper_words(run, "shapenet"),
         run.skipped,
         notes,
     )
