@@ -46,6 +46,18 @@ def test_files_in_order_and_what_is_no_scan_among_them(detector, tmp_path, monke
     assert np.array_equal(found[0].point_scores, expected.point_scores) and found[0].score == expected.score
 
 
+def test_a_fault_over_one_file_does_not_end_the_list(detector, tmp_path, monkeypatch):
+    files, real = scans(tmp_path, 3), Detector.inspect
+    monkeypatch.setattr(
+        Detector, "inspect", lambda self, scan, **k: 1 // ("1" not in scan.name) and real(self, scan, **k)
+    )
+    found = list(inspect_files(detector, files))
+    assert [i.verdict == "UNREADABLE" for i in found] == [False, True, False]
+    assert (
+        found[1].note == f"{files[1]}: could not be inspected (ZeroDivisionError: integer division or modulo by zero)"
+    )
+
+
 def test_wrong_arguments(detector, tmp_path):
     with pytest.raises(InputError, match="engine 'spark' is unknown"):
         list(inspect_files(detector, scans(tmp_path, 1), engine="spark"))

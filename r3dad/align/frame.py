@@ -208,6 +208,8 @@ class Frame:
         """Matrix [4, 4] float64 (mm) of the best pose found, and its margin."""
         middle = scan.median(0).values
         kept = (((scan - middle) / self.scale)[(scan - middle).norm(dim=1) < 1.2 * self.scale]).float()
+        if not len(kept):  # in another unit, a thousand times as large
+            return self._to_mm(torch.eye(4, dtype=torch.float64, device=scan.device), middle), math.inf
         pose, margin = self.search(kept)
         matrix = self._to_mm(pose, middle)
         residual = self._fit(scan, matrix).residual

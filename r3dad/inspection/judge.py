@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from r3dad.align.frame import UNSURE
+from r3dad.errors import InputError
 from r3dad.inspection.inspection import Alignment, Defect, Inspection, Verdict
 from r3dad.inspection.measure import Figures, measure
 from r3dad.inspection.regions import LEAST, Region, area_of, find_regions
@@ -31,7 +32,10 @@ def inspect(recipe: Any, scan: Any, *, tolerance: Tolerance | None = None) -> In
     """
     started = time.perf_counter()
     scan = as_scan(scan)
-    result = recipe.predict(scan.points)
+    with np.errstate(invalid="ignore", divide="ignore"):  # what comes of a scan without extent is looked at below
+        result = recipe.predict(scan.points)
+    if not np.isfinite(result.point_scores).all():
+        raise InputError("most points lie on top of each other: expected points spread over a surface; export it again")
     made = (
         _plain(recipe, scan, result) if result.fitted is None else _Judge(recipe, scan, result, tolerance).inspection()
     )

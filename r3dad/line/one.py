@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,3 +28,20 @@ def inspect_file(
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     return replace(inspection, seconds=time.perf_counter() - started)
+
+
+def inspect_anyway(inspect: Callable[[Path], Inspection], file: Path) -> Inspection:
+    """``inspect(file)``, or ``UNREADABLE`` with the reason: whatever is wrong with one scan, or with us over it, the others go on."""
+    started = time.perf_counter()
+    try:
+        return inspect(file)
+    except InputError as error:
+        note = str(error)
+    except Exception as error:
+        note = f"{file}: could not be inspected ({reason(error)})"
+    return Inspection.unreadable(file.stem, note, source=file, seconds=time.perf_counter() - started)
+
+
+def reason(error: Exception) -> str:
+    """An error that nobody foresaw, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

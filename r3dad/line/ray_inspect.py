@@ -15,7 +15,7 @@ from r3dad.detector import Detector
 from r3dad.engine import Progress, run_units
 from r3dad.errors import InputError
 from r3dad.inspection import Inspection, Tolerance
-from r3dad.line.one import inspect_file
+from r3dad.line.one import inspect_anyway, inspect_file
 
 _FILE = "model.safetensors"
 
@@ -53,8 +53,11 @@ class InspectThere:
         return cls(hashlib.sha256(data).hexdigest(), detector.device, np.frombuffer(data, np.uint8), tolerance)
 
     def __call__(self, file: Numbered) -> Inspection:
-        """Raises InputError: the file is no scan, or is not there on this node."""
-        return inspect_file(_loaded(self), file.path, tolerance=self.tolerance)
+        return _inspected(_loaded(self), file, self.tolerance)
+
+
+def _inspected(detector: Detector, file: Numbered, tolerance: Tolerance | None) -> Inspection:
+    return inspect_anyway(lambda path: inspect_file(detector, path, tolerance=tolerance), file.path)
 
 
 @functools.lru_cache(maxsize=1)
@@ -78,16 +81,16 @@ def inspect_files(
 ) -> Iterator[Inspection]:
     """Inspections of scan files, in the order of the files, as soon as they and those before them are there.
 
-    A file that cannot be read or used is ``UNREADABLE`` with the reason in its note. On Ray (`r3dad.engine.run_units`) the files must lie
-    under the same paths on every node (a network folder); the model travels. A scan whose worker is lost is inspected again elsewhere;
-    what comes after it waits in memory meanwhile. gpus: of every scan there (0.5: two share one).
+    A file that cannot be read, used or inspected is ``UNREADABLE`` with the reason in its note. On Ray (`r3dad.engine.run_units`) the
+    files must lie under the same paths on every node (a network folder); the model travels. A scan whose worker is lost is inspected
+    again elsewhere; what comes after it waits in memory meanwhile. gpus: of every scan there (0.5: two share one).
 
     Raises:
         InputError: nothing is fitted, an unknown engine, no Ray, or no cluster at ``address``.
     """
 
     def here(file: Numbered) -> Inspection:
-        return inspect_file(detector, file.path, tolerance=tolerance)
+        return _inspected(detector, file, tolerance)
 
     work = here if engine == "local" else InspectThere.of(detector, tolerance)
     # A worker of Ray has another working folder.
@@ -95,7 +98,7 @@ def inspect_files(
     early: dict[int, Inspection] = {}
     turn = 0
     for unit, result in run_units(units, work, engine=engine, address=address, gpus=gpus, progress=progress):
-        if isinstance(result, InputError):
+        if isinstance(result, InputError):  # its workers died
             result = Inspection.unreadable(unit.path.stem, str(result), source=unit.path)
         early[unit.number] = result
         while turn in early:

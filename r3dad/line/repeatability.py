@@ -19,7 +19,7 @@ from r3dad.detector import Detector
 from r3dad.errors import InputError
 from r3dad.inspection import Inspection
 from r3dad.line.gauge import Type1, type1
-from r3dad.line.one import inspect_file
+from r3dad.line.one import inspect_anyway, inspect_file
 from r3dad.report.growing import cell
 from r3dad.scans import write_atomic
 
@@ -116,10 +116,7 @@ def repeatability(
     for i, file in enumerate(files):
         if progress:
             progress(i / len(files), file.name)
-        try:
-            inspection = inspect_file(detector, file)
-        except InputError as error:
-            inspection = Inspection.unreadable(file.stem, str(error), source=file)
+        inspection = inspect_anyway(lambda path: inspect_file(detector, path), file)
         usable = math.isfinite(inspection.score)
         low, high = np.quantile(inspection.deviation, (0.01, 0.99)) if usable else (math.nan, math.nan)
         rows.append(

@@ -11,6 +11,7 @@ from r3dad.inspection import Inspection
 from r3dad.line.inbox import Arrival, Inbox
 from r3dad.line.index_page import index_page
 from r3dad.line.journal import ATTEMPTS, Journal
+from r3dad.line.one import inspect_anyway, reason
 from r3dad.scans import SUFFIXES, write_atomic
 
 TABLES = (".txt", ".csv")
@@ -99,16 +100,12 @@ class Watcher:
         self._index()
 
     def _one(self, arrival: Arrival) -> None:
-        started, path = time.perf_counter(), arrival.path
-        try:
-            if self._journal.begin(arrival):
-                inspection = self._inspect(path)
-            else:
-                raise InputError(f"{path}: the program ended {ATTEMPTS} times while it read this scan; export it again")
-        except InputError as error:
-            inspection = self._unreadable(path, str(error), started)
-        except Exception as error:  # a fault of ours must not stop the line; the scan is named with it
-            inspection = self._unreadable(path, f"{path}: could not be inspected ({_reason(error)})", started)
+        path = arrival.path
+        if self._journal.begin(arrival):
+            inspection = inspect_anyway(self._inspect, path)
+        else:
+            note = f"{path}: the program ended {ATTEMPTS} times while it read this scan; export it again"
+            inspection = Inspection.unreadable(path.stem, note, source=path)
         try:
             if Arrival.of(path) != arrival:  # written to meanwhile: what was read may be half of it
                 return
@@ -120,21 +117,13 @@ class Watcher:
         except (InputError, OSError):
             raise
         except Exception as error:
-            note = f"{path}: its result could not be written ({_reason(error)})"
-            row = self._journal.record(arrival, self._unreadable(path, note, started))
+            note = f"{path}: its result could not be written ({reason(error)})"
+            row = self._journal.record(arrival, Inspection.unreadable(path.stem, note, source=path))
         self._say(f"{row['verdict']} {row['file']} ({row['seconds']:.2f} s){': ' + row['note'] if row['note'] else ''}")
         self._index()
-
-    @staticmethod
-    def _unreadable(path: Path, note: str, started: float) -> Inspection:
-        return Inspection.unreadable(path.stem, note, source=path, seconds=time.perf_counter() - started)
 
     def _index(self) -> None:
         state = f"watching {self._inbox.folder}"
         page = index_page(self._journal.latest, self._journal.counts, title=self._title, state=state)
         write_atomic(self._journal.out / "index.html", page)
         self._written = time.monotonic()
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

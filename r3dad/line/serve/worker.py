@@ -73,7 +73,7 @@ def _about(detector: Any) -> dict[str, Any]:
 
 def _answer(detector: Any, job: dict[str, Any], most_points: int) -> dict[str, Any]:
     from r3dad.inspection import write
-    from r3dad.line.one import inspect_file
+    from r3dad.line.one import inspect_file, reason
 
     file = Path(job["file"])
     try:
@@ -91,4 +91,4 @@ def _answer(detector: Any, job: dict[str, Any], most_points: int) -> dict[str, A
     except MemoryError:
         return {"error": "{file}: does not fit into the memory of a worker; thin the scan and send it again"}
     except Exception as error:  # the pipe answers whatever happens; the server logs what it was
-        return {"fault": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+        return {"fault": reason(error)}
