@@ -12,22 +12,23 @@ from r3dad.baselines.pointmae import Encoder, Features
 from r3dad.errors import InputError
 
 #: Settings for seconds, and how well the points of the defect must be told apart.
+#: Of an untrained network m3dm-pointmae gets 0.73, imrnet 0.80.
 QUICK = {
     "registered-nn": ({}, 0.99),
-    "btf-raw": ({}, 0.75),
+    "btf-raw": ({"every": 1}, 0.9),
     "btf-fpfh": ({}, 0.95),
     "patchcore-raw": ({}, 0.95),
     "patchcore-fpfh": ({}, 0.95),
-    "patchcore-pointmae": ({"steps": 10}, 0.85),
-    "m3dm-pointmae": ({"steps": 10}, 0.7),
-    "reg3d-ad": ({"steps": 10}, 0.9),
+    "patchcore-pointmae": ({"steps": 40}, 0.93),
+    "m3dm-pointmae": ({"steps": 40}, 0.93),
+    "reg3d-ad": ({"steps": 10}, 0.92),
     "simple3d": ({}, 0.97),
-    "imrnet": ({"steps": 300}, 0.6),
+    "imrnet": ({"steps": 300}, 0.98),
 }
 
 
 def part(seed: int, defect: str = "", count: int = 2500) -> tuple[np.ndarray, np.ndarray]:
-    """[count, 3] mm, a wedge that fits itself in one pose only, and which points are a 2 mm bump or a rough patch on its top."""
+    """[count, 3] mm, a wedge that fits itself in one pose only, and which points are a 2 mm bump or a 5 mm pit in its top."""
     rng = np.random.default_rng(seed)
     size = np.array([40.0, 25.0, 10.0])
     area = np.array([size[1] * size[2], size[0] * size[2], size[0] * size[1]])
@@ -38,8 +39,8 @@ def part(seed: int, defect: str = "", count: int = 2500) -> tuple[np.ndarray, np
     labels = (away < 4) & (points[:, 2] == size[2]) & bool(defect)
     if defect == "bump":
         points[labels, 2] += 2 * (1 - (away[labels] / 4) ** 2)
-    if defect == "rough":
-        points[labels] += rng.normal(0, 3, (labels.sum(), 3))
+    if defect == "pit":
+        points[labels, 2] -= 5
     points -= size / 2
     points[points[:, 0] > 14, 1] *= 0.6
     return points + rng.normal(0, 0.03, points.shape), labels
@@ -58,13 +59,12 @@ def test_the_defect_outranks_the_rest(name):
     method = create(name, **settings)
     method.fit(GOOD)
     good = [method.score(part(seed)[0]) for seed in (10, 11)]
-    parts = [part(seed, "rough" if name == "imrnet" else "bump") for seed in (20, 21)]
+    parts = [part(seed, "pit" if name == "imrnet" else "bump") for seed in (20, 21)]
     bad = [(method.score(points), labels) for points, labels in parts]
     within = [metrics.auroc(labels, scores) for (_, scores), labels in bad]
     assert np.mean(within) > least, within
     assert all(scores.shape == (2500,) and np.isfinite(scores).all() for (_, scores), _ in bad)
-    if name in ("registered-nn", "btf-fpfh", "patchcore-raw", "patchcore-fpfh", "simple3d", "reg3d-ad"):
-        assert min(score for (score, _), _ in bad) > max(score for score, _ in good)
+    assert min(score for (score, _), _ in bad) > max(score for score, _ in good)
     assert (method.bank_bytes() > 0) == (name != "imrnet")
     networks = ("patchcore-pointmae", "m3dm-pointmae", "reg3d-ad", "imrnet")
     assert (method.model_bytes() > 0) == (name in networks)
