@@ -22,7 +22,7 @@ Case = tuple[str, dict[str, Any], dict[str, float]]  # words, settings changed, 
 
 
 def table3(run: Run) -> Table:
-    """Models A-D on Real3D-AD: O-AUROC and P-AUROC."""
+    """Models A-D on Real3D-AD, or on the other set where it alone is given: O-AUROC and P-AUROC."""
     cases: list[Case] = [
         (f"{model}: {words}", _changed(model=model), published()["table3"][model]) for model, words in MODELS.items()
     ]
@@ -30,7 +30,7 @@ def table3(run: Run) -> Table:
 
 
 def table4(run: Run) -> Table:
-    """Share of points in a patch (4a) and how far it moves (4b) on Real3D-AD: O-AUROC."""
+    """Share of points in a patch (4a) and how far it moves (4b), on the set that models A-D are: O-AUROC."""
     cases: list[Case] = []
     for name, values in (("patch_ratio", RATIOS), ("patch_scale", SCALES)):
         for words, value in values.items():
@@ -46,9 +46,10 @@ def _changed(**settings: Any) -> dict[str, Any]:
 
 
 def _table(run: Run, name: str, title: str, column: str, cases: list[Case]) -> Table:
-    items = run.items("real3d")
+    layout = "shapenet" if run.shapenet and not run.real3d else "real3d"
+    items = run.items(layout)
     units: dict[str, list[Watched]] = {
-        case: [watched(run, item, seed, "real3d", **changed) for item in items for seed in run.seeds]
+        case: [watched(run, item, seed, layout, **changed) for item in items for seed in run.seeds]
         for case, changed, _ in cases
     }
     # The paper's own setting stands in several rows; its units are equal and run once.
@@ -62,6 +63,6 @@ def _table(run: Run, name: str, title: str, column: str, cases: list[Case]) -> T
                 by_class.setdefault(unit.item.name, []).append(done[unit.file])
         if by_class:
             rows += figure_rows({column: case}, by_class, {"mean": paper})
-    notes = [*NOTES, f"Protocol: {run.protocol}. The paper's figures are means over its 12 classes."]
-    data = run.data("real3d", [item.name for item in items])
-    return Table(name, title, (column, *COLUMNS), rows, data, paper_words(run, "real3d"), run.skipped, notes)
+    notes = [*NOTES, f"Protocol: {run.protocol}. The paper's figures are means over the 12 classes of Real3D-AD."]
+    data = run.data(layout, [item.name for item in items])
+    return Table(name, title, (column, *COLUMNS), rows, data, paper_words(run, layout), run.skipped, notes)
