@@ -1,4 +1,4 @@
-"""The rivals against their papers' formulas written as plain loops over points; only networks, normals and the choice of points are taken from the code."""
+"""The rivals against their papers' formulas as plain loops over points; only networks, normals and kept points are the code's own."""
 
 from math import atan2, dist, pi
 
