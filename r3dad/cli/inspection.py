@@ -13,6 +13,7 @@ from rich.table import Table
 
 from r3dad import __version__
 from r3dad.cli.common import Device, app, bar, console, log
+from r3dad.cli.line import Threads
 from r3dad.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def inspect(
             help="Parts with a place in the page (the 500 worst at most), a picture and a coloured cloud: all, bad (not OK), none."
         ),
     ] = "all",
-    pdf: Annotated[bool, typer.Option("--pdf", help='Write report.pdf too; needs pip install "r3dad[pdf]".')] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help=r'Write report.pdf too; needs pip install "r3dad\[pdf]".')] = False,
     engine: Annotated[
         str, typer.Option(help="local; ray: on a cluster, for lists too long for one machine.")
     ] = "local",
@@ -48,9 +49,12 @@ def inspect(
         str | None,
         typer.Option(help="Of the Ray cluster (HOST:6379, ray://HOST:10001, auto); none: Ray on this machine."),
     ] = None,
+    threads: Threads = 1,
     device: Device = None,
 ) -> None:
     """Judge parts: OK, NG, REVIEW or NOT THIS PART, with a list of defects in mm. Exit code 0: all OK, 1: some not, 2: an error."""
+    import torch
+
     from r3dad.detector import Detector
     from r3dad.inspection import Tolerance, check_pages, write
     from r3dad.inspection.pdf import needed, write_pdf
@@ -60,6 +64,7 @@ def inspect(
     if pdf:
         needed()
     check_pages(pages)
+    torch.set_num_threads(threads)
     given = Tolerance.parse(tolerance, region)
     detector, files = Detector.load(model, device=device), find_scans(scans)
     count: Counter[str] = Counter()

@@ -149,15 +149,19 @@ def repeatability(
         list[str],
         typer.Option("--at", help="A place x,y,z in the part's frame (mm) to study; may be given repeatedly."),
     ] = [],  # noqa: B006 - typer reads the default, nobody changes it
+    threads: Threads = 1,
     device: Device = None,
 ) -> None:
     """How far score, deviations and verdicts spread over scans of one part: a Type-1 gauge study (Cg, Cgk) as a page."""
+    import torch
+
     from r3dad.detector import Detector
     from r3dad.inspection import Tolerance as Limits
     from r3dad.line.repeatability import repeatability as study
     from r3dad.line.repeatability import write
     from r3dad.scans import find_scans
 
+    torch.set_num_threads(threads)
     limits = Limits.parse(tolerance).limits if tolerance else None
     if reference is not None and not at:
         raise InputError("--reference: expected a place that it holds for; add --at x,y,z")

@@ -26,8 +26,8 @@ AROUND = 0.35
 
 @dataclass
 class Figures:
-    """Of one region; ``place`` is the centre on the fitted scan, ``weights`` those of the scan's
-    points in it (they and the lacking surface's sum to 1)."""
+    """Of one region; ``weights``: of the scan's points in it, and ``lacking_weights`` of the surface that it lacks: together they sum to 1
+    (or all are 0)."""
 
     kind: Kind
     extent: np.ndarray

@@ -36,11 +36,12 @@ class Region:
 
 @dataclass
 class Found:
-    """Regions, and what was computed on the way: ``calm [N]`` deviation averaged over 8 neighbours, ``near [N]`` surface points."""
+    """Regions, and what was computed on the way: ``calm [N]`` deviation averaged over 8 neighbours and the point itself, ``outside [N]``
+    whether that leaves limits that a person gave, ``spacing`` of the scan."""
 
     regions: list[Region]
     calm: np.ndarray
-    outside: np.ndarray  #: bool [N], beyond limits that a person gave
+    outside: np.ndarray
     spacing: float
 
 
