@@ -80,7 +80,8 @@ def run_class(
         if found["config"] != config:
             raise InputError(f"{kept}: results of other settings; give another --out or delete the folder")
         return found["figures"]
-    _check(item)
+    for test in checked(item).test:  # before a long fit, that nothing is found wrong after it
+        read_truth(test, read_scan(test.path).points)
     peak = _Peak(device)
     fitted = (_Recipe if method in RECIPES else _Baseline)(method, seed, settings, device)
     started = time.perf_counter()
@@ -161,14 +162,20 @@ def evaluate(
     return results
 
 
-def _check(item: DatasetClass) -> None:
-    """Raises InputError, naming class and file, where no figures can be had of a class; before anything is fitted."""
+def checked(item: DatasetClass) -> DatasetClass:
+    """The class, if figures can be had of it; no scan is read.
+
+    Raises:
+        InputError: it has no good or no defective test scans, or a defective one has no label file; names class and file.
+    """
+    folder = item.train[0].parent.parent / "test"
     for good, word in ((True, "good"), (False, "defective")):
         if not any(test.good == good for test in item.test):
-            raise InputError(f"class {item.name}: {item.train[0].parent.parent / 'test'}: no {word} test scans")
+            raise InputError(f"class {item.name}: {folder}: no {word} test scans; expected some of both kinds")
     for test in item.test:
         if not test.good and test.truth is None:
             raise InputError(f"class {item.name}: {test.path}: no label file {test.path.stem}.txt in GT or gt; add it")
+    return item
 
 
 class _Recipe:

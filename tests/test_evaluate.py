@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from r3dad.errors import InputError
 from r3dad.evaluate import evaluate, methods, run_class
@@ -105,6 +106,23 @@ def test_labels_of_another_length_are_named(data, tmp_path):
     truth.write_text("\n".join(truth.read_text().splitlines()[:50]) + "\n")
     with pytest.raises(InputError, match="no class could be run.*0_sink.txt.*600 labels"):
         evaluate(data, tmp_path / "o", method="btf-fpfh", classes=["block0"])
+
+
+def test_labels_are_read_before_anything_is_fitted(data, tmp_path, monkeypatch):
+    (data / "block0" / "gt" / "0_sink.txt").write_text("0 0 0 1\n")
+    monkeypatch.setattr("r3dad.baselines.btf.BTFFPFH.fit", lambda self, clouds: pytest.fail("was fitted"))
+    with pytest.raises(InputError, match="0_sink.txt: expected 600 labels.*found 1"):
+        run_class(list_classes(data, "real3d", ["block0"])[0], "btf-fpfh", out=tmp_path / "o")
+
+
+def test_the_command_says_what_was_skipped_and_ends_with_1(data, tmp_path):
+    from r3dad.cli import app
+
+    arguments = ["evaluate", str(data), "--out", str(tmp_path / "o"), "--method", "btf-fpfh"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    (data / "block1" / "gt" / "1_sink.txt").unlink()
+    done = CliRunner().invoke(app, [*arguments[:-3], str(tmp_path / "p"), *arguments[-2:]])
+    assert done.exit_code == 1 and "skipped block1: " in done.stdout and "block0" in done.stdout
 
 
 def test_an_unknown_method_is_named(data, tmp_path):

@@ -95,11 +95,13 @@ def reproduce(
     console.print(f"{name}: {table.title}", markup=False, highlight=False)
     for part in table.parts():
         heads = [column.replace(" ", "\n").replace("95\n%", "95 %") for column in part.columns]
-        grid = Grid(*heads, title=part.title or None, title_justify="left", box=SIMPLE, pad_edge=False)
+        grid = Grid(*heads, box=SIMPLE, pad_edge=False)
         for column in grid.columns:
             column.no_wrap = True
         for row in part.cells:
             grid.add_row(*row)
+        if part.title:
+            console.print(f"\n{part.title}", highlight=False)
         wide.print(grid)
     for line in table.remarks():
         console.print(line, markup=False, highlight=False)

@@ -29,7 +29,10 @@ def evaluate(
     setting: Settings = [],  # noqa: B006
     device: Device = None,
 ) -> None:
-    """Fit and test every class of a data set. Classes that are done are kept, so an interrupted run goes on."""
+    """Fit and test every class of a data set. Classes that are done are kept, so an interrupted run goes on.
+
+    Exit code 0: all classes, 1: some were skipped, 2: an error.
+    """
     from r3dad.evaluate import RECIPES
     from r3dad.evaluate import evaluate as run
 
@@ -63,3 +66,5 @@ def evaluate(
         if name:
             console.print(f"protocol {name}")
         print_figures(figures)
+    if any(figures["skipped"] for figures in results.values()):
+        raise typer.Exit(1)

@@ -45,8 +45,8 @@ def _table(run: Run, name: str, title: str, layout: str, group: Callable[[str], 
         rows += figure_rows({"method": method, "protocol": protocol}, by_class, theirs, group)
     notes = [*NOTES, *_remarks(found), *_uneven(found), *_selection(rows)]
     notes.append(
-        f"{NOT_AT_HAND}: published or not, this package does not hold the figure. Of the published ones {published()['rivals']}; "
-        f"{PAPER}'s is the paper's own. A difference compares with them only on the public data set and at the full schedule."
+        f"Published figures: {PAPER}'s is the paper's own; {published()['rivals']}; {NOT_AT_HAND}: this package holds none. "
+        "A difference compares only on the public data set and at the full schedule."
     )
     return Table(name, title, ("method", "protocol", *COLUMNS), rows, data, words, run.skipped, notes)
 

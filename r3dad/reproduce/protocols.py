@@ -20,11 +20,12 @@ import torch
 from r3dad.config import PaperConfig, from_json, to_json
 from r3dad.detector import Prediction
 from r3dad.errors import InputError
+from r3dad.evaluate import checked
 from r3dad.metrics import FIGURES
 from r3dad.model import Autoencoder
 from r3dad.outcome import Outcome, figures, tabulated
 from r3dad.recipes.paper import PaperRecipe
-from r3dad.reproduce.run import EVERY, PAPER, Run, checked, paper_schedule
+from r3dad.reproduce.run import EVERY, PAPER, Run, paper_schedule
 from r3dad.scans import (
     DatasetClass,
     LabelledScan,

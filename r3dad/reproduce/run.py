@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from r3dad.config import PaperConfig, from_json
 from r3dad.engine import run_units
 from r3dad.errors import InputError
+from r3dad.evaluate import checked
 from r3dad.scans import DatasetClass, class_folders, list_classes, write_atomic
 
 QUICK = {"iterations": 150, "batch": 8, "points": 512}
@@ -163,25 +164,6 @@ def in_short(names: Sequence[str]) -> str:
 
 def _figures(unit: Work) -> dict[str, Any]:
     return unit.run()
-
-
-def checked(item: DatasetClass) -> DatasetClass:
-    """The class, if figures can be had of it.
-
-    Raises:
-        InputError: it has no good or no defective test scans, or a defective one has no label file; names class and file.
-    """
-    for good, word in ((True, "good"), (False, "defective")):
-        if not any(test.good == good for test in item.test):
-            raise InputError(f"class {item.name}: {_folder(item)}: no {word} test scans; expected some of both kinds")
-    for test in item.test:
-        if not test.good and test.truth is None:
-            raise InputError(f"class {item.name}: {test.path}: no label file {test.path.stem}.txt in GT or gt; add it")
-    return item
-
-
-def _folder(item: DatasetClass) -> Path:
-    return item.train[0].parent.parent / "test"
 
 
 def kept_figures(file: Path, config: dict[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
