@@ -137,13 +137,17 @@ class PointwiseNet(nn.Module):
         layers = [cast(ConcatSquash, layer) for layer in self.layers]
         gate = torch.cat([layer.hyper_gate.weight for layer in layers])
         shift = torch.cat([layer.hyper_bias.weight for layer in layers])
+
+        def by_cloud(weight: Tensor) -> Tensor:  # a product of several rows rounds otherwise than that of one
+            return torch.cat([row @ weight.T for row in shape.split(1)])
+
         return ops.reverse_diffusion(
             [layer.layer.weight for layer in layers],
             [layer.layer.bias for layer in layers],
             time @ gate[:, :3].T + torch.cat([layer.hyper_gate.bias for layer in layers]),
-            shape @ gate[:, 3:].T,
+            by_cloud(gate[:, 3:]),
             time @ shift[:, :3].T,
-            shape @ shift[:, 3:].T,
+            by_cloud(shift[:, 3:]),
             coefficients.to(start),
             start,
             seeds,

@@ -19,11 +19,13 @@ from benchmarks.long_list import made_up
 from r3dad.cli import app
 from r3dad.detector import Detector
 from r3dad.errors import InputError
-from r3dad.inspection import SCHEMA, Inspection, Tolerance, write
+from r3dad.inspection import SCHEMA, Inspection, Tolerance, inspect, inspect_many, write
 from r3dad.inspection.regions import find_regions
 from r3dad.recipes.calibration import Calibration
+from r3dad.recipes.many import predict_many
 from r3dad.scans import write_ply
 from tests.aligned_shapes import stepped_block
+from tests.conftest import TINY, block_scan
 
 
 def turned(p: np.ndarray, seed: int) -> np.ndarray:
@@ -168,6 +170,35 @@ def test_the_paper_recipe_gives_a_verdict_without_millimetres():
 
 def rows_of(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "parts.jsonl").open()]
+
+
+@pytest.mark.parametrize("model", "ABCD")
+def test_the_paper_recipe_takes_scans_together_with_the_same_results(model):
+    clouds = [
+        block_scan(i, count) for i, count in enumerate((600, 100, 700, 500))
+    ]  # the second has fewer points than are sampled
+    recipe = Detector("paper", device="cpu", **TINY, model=model).fit([block_scan(i) for i in range(2)]).recipe
+    for many, one in zip(predict_many(recipe, clouds), map(recipe.predict, clouds), strict=True):
+        assert many.score == one.score
+        assert np.array_equal(many.point_scores, one.point_scores) and np.array_equal(
+            many.displacement, one.displacement
+        )
+    made = inspect_many(recipe, clouds)
+    assert [m.verdict for m in made] == [inspect(recipe, cloud).verdict for cloud in clouds]
+
+
+def test_the_aligned_recipe_inspects_several_as_one_by_one(detector, dented):
+    good = turned(stepped_block(20), 20)
+    made = inspect_many(detector.recipe, [good, dented.points])
+    assert made[1].score == dented.score and np.array_equal(made[1].point_scores, dented.point_scores)
+    assert [m.verdict for m in made] == ["OK", "NG"]
+
+
+def test_a_tolerance_needs_a_recipe_that_measures():
+    recipe = Detector("paper", device="cpu", **TINY).fit([block_scan(0)]).recipe
+    with pytest.raises(InputError, match="the recipe paper measures no deviations"):
+        inspect(recipe, block_scan(1), tolerance=Tolerance((-0.1, 0.1)))
+    assert inspect(recipe, block_scan(1), tolerance=Tolerance()).verdict in ("OK", "NG")
 
 
 def test_the_folder_holds_page_json_tables_and_clouds(detector, dented, tmp_path):

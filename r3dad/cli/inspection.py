@@ -56,7 +56,7 @@ def inspect(
     import torch
 
     from r3dad.detector import Detector
-    from r3dad.inspection import Tolerance, check_pages, write
+    from r3dad.inspection import Tolerance, check_pages, check_tolerance, write
     from r3dad.inspection.pdf import needed, write_pdf
     from r3dad.line.ray_inspect import inspect_files
     from r3dad.scans import find_scans
@@ -67,6 +67,7 @@ def inspect(
     torch.set_num_threads(threads)
     given = Tolerance.parse(tolerance, region)
     detector, files = Detector.load(model, device=device), find_scans(scans)
+    check_tolerance(detector.recipe, given)
     count: Counter[str] = Counter()
     errors: list[str] = []
     stopped = False

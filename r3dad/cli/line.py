@@ -40,6 +40,7 @@ def watch(
 
     from r3dad.detector import Detector
     from r3dad.inspection import Tolerance as Limits
+    from r3dad.inspection import check_tolerance
     from r3dad.line.inbox import Inbox
     from r3dad.line.journal import Journal
     from r3dad.line.one import inspect_file
@@ -53,6 +54,7 @@ def watch(
     limits = Limits.parse(tolerance) if tolerance else None
     suffixes = accepted(accept)
     detector = Detector.load(model, device=device)
+    check_tolerance(detector.recipe, limits)
     settings = {"model": str(model), "threshold": f"{detector.threshold:.4g}"}
     if limits:
         settings["tolerance"] = limits.to_text()
@@ -95,6 +97,9 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8750,
     workers: Annotated[int, typer.Option(min=1, help="Processes that inspect; each holds every model.")] = 1,
     threads: Threads = 1,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Waiting scans that a worker takes at once; only the paper recipe gains from it.")
+    ] = 1,
     queue: Annotated[int, typer.Option(min=1, help="Scans that may wait; more are answered 503.")] = 32,
     most_mib: Annotated[float, typer.Option(min=0.001, help="MiB of one upload.")] = 64,
     most_points: Annotated[int, typer.Option(min=1, help="Points of one scan.")] = 2_000_000,
@@ -119,6 +124,7 @@ def serve(
     config = ServeConfig(
         workers=workers,
         threads=threads,
+        batch=batch,
         queue=queue,
         most_bytes=int(most_mib * (1 << 20)),
         most_points=most_points,

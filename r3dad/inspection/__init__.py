@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from r3dad.inspection.inspection import SCHEMA, VERDICTS, Alignment, Defect, Inspection
-from r3dad.inspection.judge import inspect
+from r3dad.inspection.judge import check_tolerance, inspect, inspect_many
 from r3dad.inspection.tolerance import Tolerance
 from r3dad.inspection.write import PAGES, check_pages, write
 
@@ -16,6 +16,8 @@ __all__ = [
     "Inspection",
     "Tolerance",
     "check_pages",
+    "check_tolerance",
     "inspect",
+    "inspect_many",
     "write",
 ]

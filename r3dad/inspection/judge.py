@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from r3dad.inspection.inspection import Alignment, Defect, Inspection, Verdict
 from r3dad.inspection.measure import Figures, measure
 from r3dad.inspection.regions import LEAST, Region, area_of, find_regions
 from r3dad.inspection.tolerance import Tolerance
+from r3dad.recipes.many import predict_many
 from r3dad.recipes.result import RecipeResult
 from r3dad.scans import Scan, as_scan
 from r3dad.scorer import top
@@ -30,16 +32,39 @@ def inspect(recipe: Any, scan: Any, *, tolerance: Tolerance | None = None) -> In
     Raises:
         InputError: the scan cannot be read or used, or ``tolerance`` is given to a recipe without deviations.
     """
+    return inspect_many(recipe, [scan], tolerance=tolerance)[0]
+
+
+def inspect_many(recipe: Any, scans: Sequence[Any], *, tolerance: Tolerance | None = None) -> list[Inspection]:
+    """What `inspect` gives for each scan; a recipe whose kernels take batches gets them in one (`r3dad.recipes.many`). ``seconds`` are
+    those of all.
+
+    Raises:
+        InputError: as `inspect`, for the first scan that cannot be read or used.
+    """
     started = time.perf_counter()
-    scan = as_scan(scan)
+    check_tolerance(recipe, tolerance)
+    read = [as_scan(scan) for scan in scans]
     with np.errstate(invalid="ignore", divide="ignore"):  # what comes of a scan without extent is looked at below
-        result = recipe.predict(scan.points)
+        results = predict_many(recipe, [scan.points for scan in read])
+    made = [_judged(recipe, scan, result, tolerance) for scan, result in zip(read, results, strict=True)]
+    return [replace(inspection, seconds=time.perf_counter() - started) for inspection in made]
+
+
+def check_tolerance(recipe: Any, tolerance: Tolerance | None) -> None:
+    """Raises InputError: limits are given for what the recipe does not measure."""
+    if tolerance and not hasattr(recipe, "surface"):
+        raise InputError(
+            f"tolerance: the recipe {recipe.name} measures no deviations; fit the part with the aligned recipe"
+        )
+
+
+def _judged(recipe: Any, scan: Scan, result: RecipeResult, tolerance: Tolerance | None) -> Inspection:
     if not np.isfinite(result.point_scores).all():
         raise InputError("most points lie on top of each other: expected points spread over a surface; export it again")
-    made = (
+    return (
         _plain(recipe, scan, result) if result.fitted is None else _Judge(recipe, scan, result, tolerance).inspection()
     )
-    return replace(made, seconds=time.perf_counter() - started)
 
 
 def _common(recipe: Any, scan: Scan, result: RecipeResult) -> dict[str, Any]:

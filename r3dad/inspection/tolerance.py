@@ -63,6 +63,10 @@ class Tolerance:
     limits: tuple[float, float] | None = None
     regions: tuple[Region, ...] = field(default=())
 
+    def __bool__(self) -> bool:
+        """Whether anything is given."""
+        return bool(self.limits or self.regions)
+
     @classmethod
     def parse(cls, limits: str | None, regions: list[str] | None = None) -> Tolerance:
         """From the command line: ``+0.2,-0.1``, and regions ``x0,y0,z0,x1,y1,z1:+0.1,-0.1`` or ``painted.ply:+0.1,-0.1``.

@@ -237,6 +237,7 @@ def serve(
             models,
             workers=config.workers,
             threads=config.threads,
+            batch=config.batch,
             waiting=config.queue,
             most_points=config.most_points,
             timeout=config.timeout,

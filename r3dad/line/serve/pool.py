@@ -8,6 +8,7 @@ import multiprocessing
 import queue
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ class Refused(Exception):
     """The scan cannot be inspected; the line says ``{file}`` where its name belongs."""
 
 
+_Item = tuple[dict[str, Any], "Future[dict[str, Any]]"]
+
+
 class _Worker:
     """One process and the pipe to it."""
 
@@ -54,15 +58,18 @@ class _Worker:
         except (EOFError, OSError):
             self.process.join(5)
             raise Lost(f"the worker ended (exit code {self.process.exitcode}) over this scan") from None
-        raise Lost(f"the inspection took over {seconds:.0f} s and was stopped")
+        raise Lost("the inspection took too long and was stopped")
 
-    def ask(self, job: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Its answer to a job. Raises Lost."""
+    def ask(self, jobs: list[dict[str, Any]], seconds: float) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(place in the list, answer) of each job as they come, within ``seconds`` altogether. Raises Lost."""
+        end = time.monotonic() + seconds
         try:
-            self._pipe.send_bytes(json.dumps(job).encode())
+            self._pipe.send_bytes(json.dumps(jobs).encode())
         except OSError:
             raise Lost("the worker had ended; send the scan again") from None
-        return self.receive(seconds)
+        for _ in jobs:
+            answer = self.receive(max(end - time.monotonic(), 0.0))
+            yield answer.pop("job"), answer
 
     def end(self) -> None:
         self._pipe.close()
@@ -75,7 +82,8 @@ class _Worker:
 class Pool:
     """``workers`` processes behind one queue of at most ``waiting`` jobs.
 
-    models: name -> file. timeout: seconds for one job. ``about`` says what each model is.
+    models: name -> file. batch: jobs that a worker takes at once, where so many wait. timeout: seconds for one job. ``about`` says what
+    each model is.
 
     Raises:
         InputError: a model cannot be read.
@@ -90,11 +98,12 @@ class Pool:
         waiting: int,
         most_points: int,
         timeout: float,
+        batch: int = 1,
         device: str | None = None,
     ) -> None:
         self._arguments = ({name: str(file) for name, file in models.items()}, threads, most_points, device)
-        self._timeout = timeout
-        self._jobs: queue.Queue[tuple[dict[str, Any], Future[dict[str, Any]]] | None] = queue.Queue(waiting)
+        self._timeout, self._batch = timeout, batch
+        self._jobs: queue.Queue[_Item | None] = queue.Queue(waiting)
         self._ending = threading.Event()
         self.restarts = 0
         self.seconds_per_job = 0.5
@@ -147,23 +156,47 @@ class Pool:
 
     def _serve(self, i: int) -> None:
         while (item := self._jobs.get()) is not None:
-            job, future = item
-            if not future.set_running_or_notify_cancel():  # nobody waits for it any more
+            items = [item, *self._more()]
+            items = [item for item in items if item[1].set_running_or_notify_cancel()]  # else nobody waits any more
+            if not items:
                 continue
             started = time.monotonic()
+            for item in self._inspected(i, items):  # any of them may be what ended the worker
+                self._inspected(i, [item])
+            each = (time.monotonic() - started) / len(items)
+            self.seconds_per_job += 0.1 * (each - self.seconds_per_job)
+
+    def _more(self) -> Iterator[_Item]:
+        """Jobs that wait, for a worker that has one."""
+        for _ in range(self._batch - 1):
             try:
-                answer = self._workers[i].ask(job, self._timeout)
+                item = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+            if item is None:  # the end, which is for `_serve`
+                self._jobs.put(None)
+                return
+            yield item
+
+    def _inspected(self, i: int, items: list[_Item]) -> list[_Item]:
+        """Answer jobs that run. A worker that is lost is replaced; over one job that costs it an error, of several those without an answer
+        are given back."""
+        left = dict(enumerate(items))
+        try:
+            for number, answer in self._workers[i].ask([job for job, _ in items], self._timeout * len(items)):
+                job, future = left.pop(number)
                 if "fault" in answer:
                     log.error("model %s: %s", job["model"], answer["fault"])
-                    raise Failed("this scan could not be inspected; the server's log says more")
-                if "error" in answer:
-                    raise Refused(answer["error"])
-                future.set_result(answer["inspection"])
-            except (Failed, Refused) as error:
-                future.set_exception(error)
-                if isinstance(error, Lost):
-                    self._again(i, error)
-            self.seconds_per_job += 0.1 * (time.monotonic() - started - self.seconds_per_job)
+                    future.set_exception(Failed("this scan could not be inspected; the server's log says more"))
+                elif "error" in answer:
+                    future.set_exception(Refused(answer["error"]))
+                else:
+                    future.set_result(answer["inspection"])
+        except Lost as error:
+            if len(items) == 1:
+                left.popitem()[1][1].set_exception(error)
+            self._again(i, error)
+        return list(left.values())
 
     def _again(self, i: int, why: Lost) -> None:
         """A fresh worker in the place of one that died or hung."""
@@ -193,6 +226,6 @@ class Pool:
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
-            thread.join(self._timeout)
+            thread.join(self._timeout * self._batch)
         for worker in self._workers:
             worker.end()

@@ -18,7 +18,8 @@ class ServeConfig:
     """Of one server.
 
     Attributes:
-        workers: processes that inspect, each with every model and ``threads`` CPU threads. queue: scans that may wait; more get 503.
+        workers: processes that inspect, each with every model and ``threads`` CPU threads. batch: waiting scans that one
+            takes at once. queue: scans that may wait; more get 503.
         most_bytes: of one upload. most_points: of one scan. rate: requests per second and client address, bursts of twice as many.
         timeout: seconds for one inspection, and to receive one upload. keep: latest results that are kept, with their scans.
         keep_bytes: of scans and pages kept together. token: of the clients; None: everyone on this machine.
@@ -26,6 +27,7 @@ class ServeConfig:
 
     workers: int = 1
     threads: int = 1
+    batch: int = 1
     queue: int = 32
     most_bytes: int = 64 << 20
     most_points: int = 2_000_000

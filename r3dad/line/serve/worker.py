@@ -1,4 +1,5 @@
-"""A process that inspects. It gets JSON lines through a pipe and answers each with one; nothing else is shared."""
+"""A process that inspects. It gets jobs as JSON through a pipe, a list at a time, and answers each with a message; nothing else is
+shared."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import contextlib
 import json
 import math
 import signal
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ from r3dad.errors import InputError
 
 
 def work(pipe: Connection, models: dict[str, str], threads: int, most_points: int, device: str | None) -> None:
-    """Load the models, say so (``{"ready": ...}``), then answer jobs until the pipe closes.
+    """Load the models, say so (``{"ready": ...}``), then answer lists of jobs until the pipe closes.
 
-    A job is ``{"model", "file"}``, with ``"page": folder`` where the report is wanted too. An answer is ``{"inspection": JSON}`` or
-    ``{"error": line}``; the line says ``{file}`` where the scan's path stood.
+    A job is ``{"model", "file"}``, with ``"page": folder`` where the report is wanted too. Each has an answer ``{"job": its place in the
+    list}`` with ``"inspection": JSON``, ``"error": line`` or, where the fault is ours, ``"fault": line``; an error's line says ``{file}``
+    where the scan's path stood.
     """
     import torch
 
@@ -38,17 +41,18 @@ def work(pipe: Connection, models: dict[str, str], threads: int, most_points: in
     _send(pipe, {"ready": {name: _about(detector) for name, detector in detectors.items()}})
     while True:
         try:
-            job = json.loads(pipe.recv_bytes())
+            jobs = json.loads(pipe.recv_bytes())
         except EOFError:
             return
-        _send(pipe, _answer(detectors[job["model"]], job, most_points))
+        for job, answer in _answers(detectors, jobs, most_points):
+            _send(pipe, {"job": job, **answer})
 
 
 def _send(pipe: Connection, message: dict[str, Any]) -> None:
     try:
         text = json.dumps(message, allow_nan=False)
     except ValueError as error:  # a figure that is not finite, which no client could read
-        text = json.dumps({"fault": str(error)})
+        text = json.dumps({"job": message.get("job"), "fault": str(error)})
     pipe.send_bytes(text.encode())
 
 
@@ -69,6 +73,33 @@ def _about(detector: Any) -> dict[str, Any]:
         "threshold": threshold if math.isfinite(threshold) else None,
         "false_alarm_rate": float(recipe.false_alarm_rate),
     }
+
+
+def _answers(
+    detectors: dict[str, Any], jobs: list[dict[str, Any]], most_points: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Scans of one model are inspected together; where that fails each by itself, so that the one at fault is the one that is told."""
+    alone = []
+    for name, detector in detectors.items():
+        mine = [i for i, job in enumerate(jobs) if job["model"] == name]
+        scans = [i for i in mine if "page" not in jobs[i]]
+        together = _together(detector, [Path(jobs[i]["file"]) for i in scans], most_points) if len(scans) > 1 else []
+        yield from zip(scans, together, strict=False)
+        alone += [i for i in mine if i not in scans or not together]
+    for i in alone:
+        yield i, _answer(detectors[jobs[i]["model"]], jobs[i], most_points)
+
+
+def _together(detector: Any, files: list[Path], most_points: int) -> list[dict[str, Any]]:
+    """An answer for each of the files, or none at all."""
+    from r3dad.inspection import inspect_many
+    from r3dad.scans import read_scan
+
+    try:
+        made = inspect_many(detector.recipe, [read_scan(file, most_points=most_points) for file in files])
+    except Exception:
+        return []
+    return [{"inspection": inspection.to_json()} for inspection in made]
 
 
 def _answer(detector: Any, job: dict[str, Any], most_points: int) -> dict[str, Any]:
