@@ -51,18 +51,18 @@ def call(kernel: str, precision: str) -> Callable[[], object]:
     """What to time for a row of the table."""
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     if kernel == "reverse_diffusion":
-        args = workloads.reverse_diffusion(8, precision, "cuda", steps=20)
+        args = workloads.reverse_diffusion(8, precision, steps=20)
         return lambda: reverse_diffusion_triton.reverse_diffusion(*args)
     if kernel.startswith("layer"):
-        args = workloads.layer("cuda", dtype)
+        args = workloads.layer(dtype)
         if kernel == "layer_forward":
             return lambda: pointwise_triton.concat_squash(*args)
         x, weight, bias, gate, _, slope = args
         output = pointwise_triton.concat_squash(*args)
         return lambda: pointwise_triton.concat_squash_backward(output, x, weight, bias, gate, output, slope)
-    points = workloads.surface(8, workloads.POINTS, "cuda")
+    points = workloads.surface(8, workloads.POINTS)
     if kernel == "encode":
-        folded = workloads.encoder("cuda").folded()
+        folded = workloads.encoder().folded()
         return lambda: pointwise_triton.encode(points, *folded)
     if kernel.startswith("knn"):
         return lambda: nearest_triton.knn(points, points, workloads.NEIGHBOURS)

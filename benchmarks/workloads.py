@@ -10,15 +10,21 @@ from torch import Tensor
 from r3dad.diffusion import Schedule
 from r3dad.model import PointNetEncoder, PointwiseNet
 
+DEVICE = "cuda"
 POINTS, STEPS, NEIGHBOURS = 4096, 200, 64
 WIDTHS = (128, 256, 512, 256, 128)
+BATCHES = {"in batches": 8, "alone": 1, "in large batches": 32}  # clouds
+CLOUDS, CLOUD_POINTS = 128, 2048  # of a training batch
+SQUARE, COPIED = 8192, 1 << 28  # the roofline's product and copy
+SHORT, WHOLE = 300, 40_000  # iterations of training
+TRAINING: dict[str, object] = {}  # settings of the training besides
 
 
-def surface(batch: int, count: int, device: str, seed: int = 0) -> Tensor:
+def surface(batch: int, count: int, device: str | None = None, seed: int = 0) -> Tensor:
     """Points on a bent sheet in [-1, 1], [B, N, 3]."""
     generator = torch.Generator().manual_seed(seed)
     uv = torch.rand(batch, count, 2, generator=generator) * 2 - 1
-    return torch.cat([uv, 0.3 * (3 * uv[..., :1]).sin() * uv[..., 1:]], -1).to(device)
+    return torch.cat([uv, 0.3 * (3 * uv[..., :1]).sin() * uv[..., 1:]], -1).to(device or DEVICE)
 
 
 def operations() -> int:
@@ -27,37 +33,39 @@ def operations() -> int:
     return 2 * sum(k * m for k, m in zip(sizes, sizes[1:]))
 
 
-def decoder(device: str) -> PointwiseNet:
+def decoder() -> PointwiseNet:
     """The paper's decoder with its initial weights."""
     torch.manual_seed(0)
-    return PointwiseNet(256, WIDTHS).to(device).eval()
+    return PointwiseNet(256, WIDTHS).to(DEVICE).eval()
 
 
-def encoder(device: str) -> PointNetEncoder:
+def encoder() -> PointNetEncoder:
     """The paper's encoder with its initial weights."""
     torch.manual_seed(0)
-    return PointNetEncoder(256).to(device).eval()
+    return PointNetEncoder(256).to(DEVICE).eval()
 
 
-def reverse_diffusion(batch: int, precision: str, device: str, steps: int = STEPS, points: int = POINTS) -> tuple:
+def reverse_diffusion(batch: int, precision: str, steps: int | None = None, points: int | None = None) -> tuple:
     """The arguments of ``ops.reverse_diffusion`` for the paper's sampler."""
     caught: list[tuple] = []
-    net = decoder(device)
+    net, steps = decoder(), steps or STEPS
     times, coefficients = Schedule().ancestral()
-    betas = Schedule().betas[times].float().to(device)
+    betas = Schedule().betas[times].float().to(DEVICE)
     generator = torch.Generator().manual_seed(1)
-    start = torch.randn(batch, points, 3, generator=generator).to(device)
-    latent = torch.randn(batch, 256, generator=generator).to(device)
-    seeds = torch.arange(batch, device=device)
+    start = torch.randn(batch, points or POINTS, 3, generator=generator).to(DEVICE)
+    latent = torch.randn(batch, 256, generator=generator).to(DEVICE)
+    seeds = torch.arange(batch, device=DEVICE)
 
     with mock.patch("r3dad.ops.reverse_diffusion", lambda *args: caught.append(args) or start):
-        net.sample(start, betas[:steps], coefficients[:steps].float().to(device), seeds, latent, precision=precision)
+        net.sample(start, betas[:steps], coefficients[:steps].float().to(DEVICE), seeds, latent, precision=precision)
     return tuple([t.detach() for t in a] if isinstance(a, list) else a for a in caught[0])
 
 
-def layer(device: str, dtype: torch.dtype, batch: int = 128, points: int = 2048) -> tuple:
+def layer(dtype: torch.dtype) -> tuple:
     """The arguments of ``ops.concat_squash`` for the widest layer at the paper's training size."""
     generator = torch.Generator().manual_seed(2)
-    draw = [torch.randn(*s, generator=generator) for s in ((batch, points, 256), (512, 256), (512,), (batch, 512))]
-    x, weight, bias, gate = (t.to(device, dtype) for t in draw)
+    draw = [
+        torch.randn(*s, generator=generator) for s in ((CLOUDS, CLOUD_POINTS, 256), (512, 256), (512,), (CLOUDS, 512))
+    ]
+    x, weight, bias, gate = (t.to(DEVICE, dtype) for t in draw)
     return x, weight / 16, bias, gate.sigmoid(), gate, 0.01

@@ -171,8 +171,8 @@ CLUSTERS_OF = {
     "one layer between, odd widths": (reverse_case(2, 37, 2, (20, 130, 3)), 64, 2),
     "widest, condition": (reverse_case(1, 9, 2, (40, 512, 100, 3), features=5), 64, 1),
     "four layers between, deterministic": (reverse_case(3, 33, 3, (128, 64, 200, 30, 7, 3), sigma=0.0), 64, 4),
-    "slope zero, one point, all blocks but one empty": (reverse_case(1, 1, 2, (128, 128, 3), slope=0.0), 64, 8),
-    "three chunks of 128, the last layer in two of 256": (reverse_case(1, 150, 1, (128, 384, 512, 3)), 128, 2),
+    "slope zero, one point, all blocks but one empty": (reverse_case(1, 1, 6, (128, 128, 3), slope=0.0), 64, 8),
+    "three chunks of 128, the last layer in two of 256": (reverse_case(1, 150, 1, (256, 384, 512, 3)), 128, 2),
     "paper, a tile of 64": (reverse_case(1, 64, 2, PAPER), 64, 1),
     "paper, two tiles of 128": (reverse_case(1, 140, 2, PAPER), 128, 2),
     "no step": (reverse_case(1, 10, 0), 64, 2),
@@ -213,8 +213,11 @@ def test_the_reverse_process_does_not_depend_on_tile_and_batch(cuda):
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_clusters_do_not_depend_on_tile_size_of_cluster_and_order(compiled, cuda, early):
-    args = (*reverse_case(2, 70, 5, (128, 256, 128, 3))[:-1], "bfloat16")
+@pytest.mark.parametrize(
+    "widths", [(128, 256, 128, 3), (128, 128, 3)]
+)  # more pieces of weights in a step than slots, and fewer
+def test_clusters_do_not_depend_on_tile_size_of_cluster_and_order(compiled, cuda, early, widths):
+    args = (*reverse_case(2, 70, 5, widths)[:-1], "bfloat16")
     compiled.copies_early(early)
     want = cuda.reverse_diffusion.reverse_diffusion(*args, 64, 1)
     for last, tile, cluster in ((True, 64, 1), (False, 64, 4), (True, 64, 2), (False, 128, 2), (True, 128, 4)):

@@ -2,9 +2,9 @@
 // thread holds which sum, when a barrier's phase ends. Nothing here is taken from the kernel's own arithmetic.
 //
 // What runs beside the program may do so at once or as late as the program allows; `early` says which, for copies, and the other for
-// products. So a slot that is overwritten too soon shows in one order and one that is read too soon in the other. Products see what
-// ordinary stores wrote only after their thread's fence, and all warps of a group must see the same matrices whole, though each needs but
-// its own rows.
+// products. So a slot that is overwritten too soon shows in one order and one that is read too soon in the other. What ordinary stores
+// write, products see at once with `early`, else only after their thread's fence; all warps of a group must see the same matrices whole,
+// though each needs but its own rows.
 #pragma once
 #include <map>
 #include <utility>
@@ -48,6 +48,12 @@ inline Barrier& barrier(int block, uint32_t place) {
   if (found == barriers.end()) fail("a barrier is used that was not initialised");
   return found->second;
 }
+inline void check_alive(int block) {
+  const int threads = static_cast<int>(blockDim.x);
+  for (int i = block * threads; i < (block + 1) * threads; ++i)
+    if ((*lanes)[static_cast<size_t>(i)].arrivals != INT_MAX) return;
+  fail("a block is written to that has ended");
+}
 inline void end_phase(Barrier& b) {
   if (b.pending != 0 || b.bytes != 0) return;
   ++b.phase;
@@ -55,6 +61,7 @@ inline void end_phase(Barrier& b) {
   ++events;
 }
 inline void arrive(int block, uint32_t place) {
+  check_alive(block);
   Barrier& b = barrier(block, place);
   if (b.pending == 0) fail("more arrive at a barrier than it expects");
   --b.pending;
@@ -62,6 +69,7 @@ inline void arrive(int block, uint32_t place) {
   end_phase(b);
 }
 inline void land(const BulkCopy& copy) {
+  check_alive(copy.block);
   std::memcpy(memory[copy.block] + copy.to, copy.from, static_cast<size_t>(copy.bytes));
   std::memcpy(seen[copy.block] + copy.to, copy.from, static_cast<size_t>(copy.bytes));
   Barrier& b = barrier(copy.block, copy.barrier);
@@ -187,6 +195,7 @@ inline void bulk_copy(void* to, const void* from, int bytes, uint64_t* barrier) 
 template <class T>
 inline void store(void* to, T value) {
   std::memcpy(to, &value, sizeof value);
+  if (emulated::early) std::memcpy(emulated::seen[emulated::rank()] + shared_address(to), &value, sizeof value);
   emulated::mine().stores.push_back({shared_address(to), sizeof value});
 }
 inline void fence_stores() {

@@ -27,11 +27,12 @@ TYPES = {
 
 
 def build(folder: Path) -> Any:
-    """The module; ``last_warp_first(bool)`` chooses the order in which warps run."""
+    """The module, compiled unless the folder has it; ``last_warp_first(bool)`` chooses the order in which warps run."""
     path = folder / "emulated.so"
     source = HERE / "emulated.cpp"
     include = [f"-I{HERE}", f"-I{HERE.parent.parent / 'csrc'}"]
-    subprocess.run(["g++", *FLAGS, *include, str(source), "-o", str(path)], check=True)
+    if not path.exists():
+        subprocess.run(["g++", *FLAGS, *include, str(source), "-o", str(path)], check=True)
     library = ctypes.CDLL(str(path))
     functions = {"devices": lambda: 1, "build_info": lambda: {"archs": "90a-real"}}
     exported = source.read_text().split('extern "C" {')[1]
