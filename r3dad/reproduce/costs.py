@@ -40,7 +40,8 @@ def fig4(run: Run) -> Table:
     file = draw_costs(run.out / "fig4.png", rows, f"{data}; {run.kind}")
     notes = [
         "Means over classes and seeds; peak: the highest. FPS: 1 / median seconds per scan, from file to scores, on this machine.",
-        "Bank: what is kept of the good scans; model: parameters; peak: most memory of the process with its libraries (of a GPU, on one).",
+        "Bank: what is kept of the good scans; model: parameters; peak: most memory of the process with its libraries (of a GPU, on one); "
+        "what runs after another method in the same process starts from what that one left, so r3dad evaluate for each compares better.",
         "The paper's figures of this plot are not at hand.",
     ]
     if len(shared) < len(every):

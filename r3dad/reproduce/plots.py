@@ -40,6 +40,7 @@ def draw_costs(file: Path, rows: Sequence[dict[str, Any]], caption: str) -> Path
     figure = _figure(figsize=(14.5, 4.8))
     from matplotlib import colormaps
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     panels = figure.subplots(1, 3, sharey=True)
     words = {
@@ -57,7 +58,11 @@ def draw_costs(file: Path, rows: Sequence[dict[str, Any]], caption: str) -> Path
                     *place, color=colours[i % 20], s=190, zorder=3 + len(rows) - i, edgecolors="k", linewidths=0.5
                 )
                 panel.annotate(str(i + 1), place, ha="center", va="center", fontsize=7.5, zorder=3.5 + len(rows) - i)
-        panel.set_xscale("linear" if column == "peak MB" else "log")
+        if column != "peak MB":
+            panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.xaxis.set_minor_formatter(NullFormatter())
         panel.margins(x=0.12, y=0.1)
         panel.set_xlabel(label)
         panel.axhline(0.5, color="0.6", lw=0.8, ls=":")
