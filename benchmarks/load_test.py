@@ -117,7 +117,7 @@ class Load:
 def run(model: Path, files: list[Path], given: argparse.Namespace) -> dict[str, Any]:
     """Both loads against a fresh server."""
     command = [sys.executable, "-m", "r3dad", "serve", str(model), "--port", "0", "--rate", "100000"]
-    command += ["--workers", str(given.workers), "--threads", str(given.threads)]
+    command += ["--workers", str(given.workers), "--threads", str(given.threads), "--batch", str(given.batch)]
     environ = {**os.environ, "OMP_NUM_THREADS": str(given.threads)}
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ)
     assert server.stderr is not None
@@ -163,6 +163,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=4, help="of the closed load")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--loads", nargs="+", choices=("open", "closed"), default=["closed", "open"])
     parser.add_argument("--out", type=Path, help="JSON file")
     given = parser.parse_args()
@@ -177,7 +178,7 @@ def main() -> None:
               f"{given.workers} workers, {given.threads} threads each", flush=True)  # fmt: skip
         results = run(model, files, given)
     if given.out:
-        settings = {k: getattr(given, k) for k in ("count", "points", "rate", "clients", "workers", "threads")}
+        settings = {k: getattr(given, k) for k in ("count", "points", "rate", "clients", "workers", "threads", "batch")}
         given.out.write_text(json.dumps({"settings": settings, "environment": environment(), **results}, indent=1))
 
 
