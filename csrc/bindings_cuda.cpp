@@ -56,12 +56,6 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("build_info", &build_info, "Compiler and architectures of this build.");
   m.def("devices", &devices, "Number of usable GPUs.");
   m.def(
-      "philox_normal",
-      [](Address seeds, int64_t batch, int64_t points, uint32_t step, uint32_t words, Address out, Address on) {
-        check(philox_normal(at<const int64_t>(seeds), batch, points, step, words, at<float>(out), stream(on)));
-      },
-      "seeds, batch, points, step, stream of words, out [batch, points, 3], CUDA stream");
-  m.def(
       "knn",
       [](Address query, Address reference, int64_t batch, int64_t queries, int64_t points, int k, Address distances, Address indices,
          Address on) {

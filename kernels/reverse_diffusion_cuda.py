@@ -5,34 +5,21 @@ csrc/cuda/reverse.cuh runs from compute capability 8.0 on; csrc/cuda/reverse_sm9
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from r3dad import _cuda
 from r3dad.kernels.cuda_device import why_not_device
+from r3dad.kernels.reverse_layout import clouds_at_a_time, columns, padded_layers, share
 
 _WARPS, _PANEL, _WIDEST, _BETWEEN, _PIECE = 8, 128, 512, 8, 8192
-_TABLE_BYTES = 32 << 20  # gate tables and condition shares held at a time; clouds beyond it follow in further launches
 
 
 def padded(width: int) -> int:
     """The width that a layer has in the kernel."""
     return -(-width // _PANEL) * _PANEL
-
-
-@functools.lru_cache(maxsize=64)
-def columns(widths: tuple[int, ...], device: torch.device) -> Tensor:
-    """Where each padded column of a row of gates stands among all layers' columns; -1 for the added ones."""
-    parts, first = [], 0
-    for layer, width in enumerate(widths):
-        size = 4 if layer == len(widths) - 1 else padded(width)
-        parts += [*range(first, first + width), *[-1] * (size - width)]
-        first += width
-    return torch.tensor(parts, dtype=torch.int32, device=device)
 
 
 def pack(weights: Sequence[Tensor]) -> Tensor:
@@ -71,18 +58,6 @@ def pack_pieces(weights: Sequence[Tensor]) -> Tensor:
     return torch.cat(pieces)
 
 
-def first_and_last(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """The coordinates' share of the first layer [3, D] and the last layer [3, D], padded."""
-    sizes = [padded(w.shape[0]) for w in weights[:-1]]
-    first = pad(weights[0][:, :3], (0, 0, 0, sizes[0] - weights[0].shape[0])).T.contiguous()
-    return first, pad(weights[-1], (0, sizes[-1] - weights[-1].shape[1])).contiguous()
-
-
-def between(weights: Sequence[Tensor]) -> list[Tensor]:
-    """The layers between the first and the last, padded."""
-    return [pad(w, (0, padded(w.shape[1]) - w.shape[1], 0, padded(w.shape[0]) - w.shape[0])) for w in weights[1:-1]]
-
-
 def reverse_diffusion(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
@@ -113,34 +88,31 @@ def reverse_diffusion(
     if start.numel() == 0:
         return out
     widths = tuple(w.shape[0] for w in weights)
-    sizes = [padded(w) for w in widths[:-1]]
-    packed = (pack_pieces if cluster else pack)(between(weights))
-    first, last = first_and_last(weights)
-    column, bias = columns(widths, start.device), torch.cat(list(biases))
+    sizes = tuple(padded(w) for w in widths[:-1])
+    first, between, last = padded_layers(weights, sizes)
+    packed = (pack_pieces if cluster else pack)(between)
+    column, bias = columns(widths, sizes, start.device), torch.cat(list(biases))
     steps, total, width = coefficients.shape[0], sum(widths), sum(sizes) + 4
     time = gate_time.contiguous(), shift_time.contiguous()
     shape = gate_shape.contiguous(), shift_shape.contiguous()
     coefficients, start, seeds = coefficients.contiguous(), start.contiguous(), seeds.contiguous()
     condition = None if condition is None or condition.shape[2] == 0 else condition
-    per_cloud = 8 * steps * width + (0 if condition is None else 4 * points * sizes[0])
-    group = max(1, min(batch, _TABLE_BYTES // max(per_cloud, 1)))
+    group = clouds_at_a_time(batch, points, steps, sizes, condition is not None)
     gates = torch.empty((steps * group * width, 2), dtype=torch.float32, device=start.device)
     with torch.cuda.device_of(start):
         stream = torch.cuda.current_stream().cuda_stream
         for begin in range(0, batch, group):
             part = slice(begin, min(begin + group, batch))
             clouds = part.stop - part.start
-            share = None
-            if condition is not None:
-                share = pad(condition[part] @ weights[0][:, 3:].T, (0, sizes[0] - widths[0])).contiguous()
+            added = None if condition is None else share(weights, condition[part], sizes[0])
             _cuda.gate_rows(
                 *(column.data_ptr(), bias.data_ptr(), time[0].data_ptr(), shape[0][part].data_ptr()),
                 *(time[1].data_ptr(), shape[1][part].data_ptr(), steps, clouds, total, width, gates.data_ptr(), stream),
             )
             _cuda.reverse_steps(
-                *(start[part].data_ptr(), 0 if share is None else share.data_ptr(), seeds[part].data_ptr()),
+                *(start[part].data_ptr(), 0 if added is None else added.data_ptr(), seeds[part].data_ptr()),
                 *(first.data_ptr(), last.data_ptr(), packed.data_ptr(), gates.data_ptr(), coefficients.data_ptr()),
-                *(out[part].data_ptr(), points, clouds, steps, sizes, negative_slope, tile, cluster, stream),
+                *(out[part].data_ptr(), points, clouds, steps, list(sizes), negative_slope, tile, cluster, stream),
             )
     return out
 

@@ -14,21 +14,19 @@ weights (655 kB in bfloat16 per tile and step). What was tried and rejected: doc
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.nn.functional import pad
 
 from r3dad.kernels import configurations
 from r3dad.kernels.configurations import padded
+from r3dad.kernels.reverse_layout import clouds_at_a_time, columns, padded_layers, share
 
 LAYERS = 6
 WIDEST = 512
-_TABLE_BYTES = 32 << 20  # gate tables and condition shares held at a time; clouds beyond it follow in further launches
 
 
 @triton.jit
@@ -167,29 +165,6 @@ def reverse_steps(
     tl.store(out_ptr + row * 3 + 2, x2, mask=inside)
 
 
-@functools.lru_cache(maxsize=64)
-def _columns(widths: tuple[int, ...], device: torch.device) -> Tensor:
-    """Where each padded column of a row of gates stands among the D columns; -1 for the added ones."""
-    parts, first = [], 0
-    for layer, width in enumerate(widths):
-        size = 4 if layer == len(widths) - 1 else padded(width)
-        parts += [*range(first, first + width), *[-1] * (size - width)]
-        first += width
-    return torch.tensor(parts, dtype=torch.int32, device=device)
-
-
-def _pack(weights: Sequence[Tensor], low: torch.dtype) -> list[Tensor]:
-    """The weights as the kernel reads them: widths padded, first layer's coordinates [3, D1], the layers between in ``low``."""
-    wide = [padded(w.shape[0]) for w in weights[:-1]]
-    first = pad(weights[0][:, :3], (0, 0, 0, wide[0] - weights[0].shape[0])).T.contiguous()
-    between = [
-        pad(w, (0, k - w.shape[1], 0, m - w.shape[0])).reshape(-1)
-        for w, k, m in zip(weights[1:-1], wide[:-1], wide[1:])
-    ]
-    last = pad(weights[-1], (0, wide[-1] - weights[-1].shape[1])).contiguous()
-    return [first, *torch.cat(between).to(low).split([len(w) for w in between]), last]
-
-
 @configurations.on_device
 def reverse_diffusion(
     weights: Sequence[Tensor],
@@ -211,9 +186,11 @@ def reverse_diffusion(
     if start.numel() == 0:
         return out
     widths = tuple(w.shape[0] for w in weights)
-    sizes = [padded(w) for w in widths[:-1]]
-    packed = _pack(weights, torch.float32 if precision == "float32" else torch.bfloat16)
-    column, bias = _columns(widths, start.device), torch.cat(list(biases))
+    sizes = tuple(padded(w) for w in widths[:-1])
+    first, between, last = padded_layers(weights, sizes)
+    low = torch.float32 if precision == "float32" else torch.bfloat16
+    packed = [first, *torch.cat([w.reshape(-1) for w in between]).to(low).split([w.numel() for w in between]), last]
+    column, bias = columns(widths, sizes, start.device), torch.cat(list(biases))
     steps, total, width = coefficients.shape[0], sum(widths), sum(sizes) + 4
     coefficients, start, seeds = coefficients.contiguous(), start.contiguous(), seeds.contiguous()
     gate_time, shift_time = gate_time.contiguous(), shift_time.contiguous()
@@ -224,22 +201,21 @@ def reverse_diffusion(
     tile = config.sizes["POINTS"]
     limits = {"CHUNK": sizes[2], "SLICE_IN": sizes[0], "SLICE_OUT": sizes[4]}
     meta = {name: min(size, limits.get(name, size)) for name, size in config.sizes.items()}
-    per_cloud = 8 * steps * width + (0 if condition is None else 4 * points * sizes[0])
-    group = max(1, min(batch, _TABLE_BYTES // max(per_cloud, 1)))
+    group = clouds_at_a_time(batch, points, steps, sizes, condition is not None)
     table = torch.empty((2, steps * group * width), dtype=torch.float32, device=start.device)
-    for first in range(0, batch, group):
-        part = slice(first, min(first + group, batch))
+    for begin in range(0, batch, group):
+        part = slice(begin, min(begin + group, batch))
         clouds = part.stop - part.start
-        share = start  # not read without a condition
-        if condition is not None:
-            share = pad(condition[part] @ weights[0][:, 3:].T, (0, sizes[0] - widths[0])).contiguous()
+        added = (
+            start if condition is None else share(weights, condition[part], sizes[0])
+        )  # not read without a condition
         if steps:
             gate_table[(steps * clouds, triton.cdiv(width, 512))](
                 column, bias, gate_time, gate_shape[part], shift_time, shift_shape[part], table[0], table[1],
                 clouds, total, width, 512, num_warps=4,
             )  # fmt: skip
         reverse_steps[(clouds * triton.cdiv(points, tile),)](
-            start[part], out[part], share, seeds[part], *packed, table[0], table[1], coefficients,
+            start[part], out[part], added, seeds[part], *packed, table[0], table[1], coefficients,
             points, clouds, steps, negative_slope, *sizes, condition is not None,
             **meta, DOT="ieee", num_warps=config.warps, num_stages=config.stages,
         )  # fmt: skip

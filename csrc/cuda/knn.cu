@@ -9,7 +9,7 @@ cudaError_t knn(const float* query, const float* reference, int64_t batch, int64
                 Index* indices, cudaStream_t on) {
   const int64_t total = batch * queries, blocks = (total + kKnnWarps - 1) / kKnnWarps;
   if (total == 0) return cudaSuccess;
-  if (k < 1 || k > kMostNeighbours || k > points || points > INT32_MAX - 32 || blocks > INT32_MAX) return cudaErrorInvalidValue;
+  if (k < 1 || k > kMostNeighbours || k > points || points > INT32_MAX - 256 || blocks > INT32_MAX) return cudaErrorInvalidValue;
   knn_warp<<<static_cast<unsigned>(blocks), 32 * kKnnWarps, 0, on>>>(query, reference, total, queries, static_cast<int>(points), k,
                                                                       distances, indices);
   return cudaGetLastError();

@@ -6,10 +6,6 @@
 
 namespace r3dad::cuda {
 
-// Fills out [batch, points, 3] with the noise of one step; seeds [batch].
-cudaError_t philox_normal(const int64_t* seeds, int64_t batch, int64_t points, uint32_t step, uint32_t stream, float* out,
-                          cudaStream_t on);
-
 // query [batch, queries, 3], reference [batch, points, 3], finite; 1 <= k <= min(points, 512). Out: [batch, queries, k], ascending, ties to
 // the smaller index; distances may be null, indices are int32_t or int64_t.
 template <class Index>

@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kPatchThreads) displace_patch(const float* goo
     const unsigned long long own = key(j);
     mask[first + j] = own <= bound;
     if (own <= bound) keys[atomicAdd(&taken, 1u)] = own;
-    for (int d = 0; d < 3; ++d) defective[3 * (first + j) + d] = cloud[3 * j + d];
+    for (int d = 0; d < 3; ++d) defective[3 * (first + j) + d] = cloud[3 * static_cast<int64_t>(j) + d];
   }
   const int size = power_of_two(moved);
   for (int i = me; i < size; i += kPatchThreads) {
