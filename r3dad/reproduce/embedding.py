@@ -12,7 +12,7 @@ import torch
 
 from r3dad.config import PaperConfig
 from r3dad.reproduce.paper_model import fitted, prepared
-from r3dad.reproduce.run import Run, kept_figures, paper_schedule, paper_words
+from r3dad.reproduce.run import Run, kept_figures, paper_settings, paper_words
 from r3dad.reproduce.table import Table
 from r3dad.scans import DatasetClass
 from r3dad.synth.patch_gen import patch_gen
@@ -41,7 +41,7 @@ class Embedding:
     def _figures(self, progress: Callable[[float, str], None] | None) -> dict[str, Any]:
         from sklearn.manifold import TSNE
 
-        settings = {**self.settings, "seed": PaperConfig.seed + self.seed}
+        settings = {**self.settings, "seed": self.settings.get("seed", PaperConfig.seed) + self.seed}
         model = self.out / "models" / f"{self.item.name}-seed{self.seed}.safetensors"
         recipe = fitted(self.item.train, settings, model, self.device, progress)
         clouds, kinds = [], []
@@ -70,7 +70,7 @@ def fig6(run: Run) -> Table:
     from r3dad.reproduce.plots import draw_embeddings
 
     layout = "real3d" if run.real3d else "shapenet"
-    settings = paper_schedule(run.quick, layout)
+    settings = paper_settings(run, layout)
     items = run.items(layout)
     units = [Embedding(item, seed, settings, run.out / "fig6", run.device) for item in items for seed in run.seeds]
     done = run.results_of(units)

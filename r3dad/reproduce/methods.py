@@ -11,7 +11,7 @@ from typing import Any
 from r3dad.errors import InputError
 from r3dad.evaluate import methods as all_methods
 from r3dad.evaluate import run_class
-from r3dad.reproduce.run import PAPER, Run, paper_schedule, paper_words
+from r3dad.reproduce.run import PAPER, Run, paper_settings, paper_words
 from r3dad.scans import DatasetClass
 
 Runs = dict[str, list[dict[str, Any]]]
@@ -47,8 +47,7 @@ class MethodUnit:
 
 def method_unit(run: Run, item: DatasetClass, method: str, seed: int, layout: str) -> MethodUnit:
     """The unit under the run's schedule and settings; the same unit is the same folder in every table."""
-    settings = paper_schedule(run.quick, layout) if method == PAPER else {}
-    settings = {**settings, **run.settings.get(method, {})}
+    settings = paper_settings(run, layout) if method == PAPER else run.settings.get(method, {})
     return MethodUnit(item, method, seed, settings, run.out / "methods" / layout, run.device)
 
 

@@ -25,7 +25,7 @@ from r3dad.metrics import FIGURES
 from r3dad.model import Autoencoder
 from r3dad.outcome import Outcome, figures, tabulated
 from r3dad.recipes.paper import PaperRecipe
-from r3dad.reproduce.run import EVERY, PAPER, Run, paper_schedule
+from r3dad.reproduce.run import EVERY, PAPER, Run, paper_settings
 from r3dad.scans import (
     DatasetClass,
     LabelledScan,
@@ -126,8 +126,7 @@ def watched(run: Run, item: DatasetClass, seed: int, layout: str, **changed: Any
 
     Seed k is the public code's seed (2020) + k.
     """
-    given = run.settings.get(PAPER, {})
-    settings = {**paper_schedule(run.quick, layout), **given, **changed}
+    settings = {**paper_settings(run, layout), **changed}
     settings["seed"] = settings.get("seed", PaperConfig.seed) + seed
     variant = "-".join(
         f"{name}-{value:.4g}" if isinstance(value, float) else f"{name}-{value}" for name, value in changed.items()

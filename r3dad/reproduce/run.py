@@ -25,17 +25,16 @@ PAPER = "r3dad-paper"
 """The paper's recipe among the methods."""
 
 
-def paper_schedule(quick: bool, layout: str) -> dict[str, Any]:
-    """Settings of the paper's recipe: the paper's for that data set, or the short schedule."""
-    return dict(QUICK) if quick else {"points": POINTS[layout]}
+def paper_settings(run: Run, layout: str) -> dict[str, Any]:
+    """Settings of the paper's recipe: the paper's for that data set or the short schedule, and what the user set."""
+    schedule = QUICK if run.quick else {"points": POINTS[layout]}
+    return {**schedule, **run.settings.get(PAPER, {})}
 
 
 def paper_words(run: Run, layout: str) -> str:
     """The schedule of the paper's recipe in this run, to be printed with its figures."""
-    config = from_json(PaperConfig, {**paper_schedule(run.quick, layout), **run.settings.get(PAPER, {})})
-    published = from_json(PaperConfig, paper_schedule(False, layout))
-    seen = config.iterations * config.batch * config.points
-    share = published.iterations * published.batch * published.points / seen
+    config, paper = from_json(PaperConfig, paper_settings(run, layout)), PaperConfig
+    share = paper.iterations * paper.batch * POINTS[layout] / (config.iterations * config.batch * config.points)
     name = run.kind
     if share > 1:
         name += f", {share:.0f} times less than the paper's, so that a difference says nothing of the method"
@@ -64,7 +63,7 @@ class Run:
     Attributes:
         real3d, shapenet: folders of the data sets. out: for results; everything that is done there is not done again.
         quick: the short schedule. seeds, classes, methods: None is all (methods: of the table).
-        settings: method -> its settings, beside those of the schedule (tables 1-4, 7, fig4).
+        settings: method -> its settings, beside those of the schedule.
         protocol: ``last`` or ``paper-best-epoch``, of the paper recipe's rows where a table shows but one.
         every: iterations between evaluations of the paper's recipe; None: of the schedule.
         results: folder of finished ``r3dad evaluate`` runs, of which tables 1, 2, 7 and Fig. 4 are made in place of running anything.

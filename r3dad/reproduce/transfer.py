@@ -16,7 +16,7 @@ from r3dad import metrics, ops
 from r3dad.config import PaperConfig
 from r3dad.recipes.paper import PaperRecipe
 from r3dad.reproduce.paper_model import fitted, prepared
-from r3dad.reproduce.run import Run, kept_figures, paper_schedule, paper_words
+from r3dad.reproduce.run import Run, kept_figures, paper_settings, paper_words
 from r3dad.reproduce.table import Table, beside, mean, published
 from r3dad.scans import DatasetClass
 
@@ -60,7 +60,7 @@ class Transfer:
 
     def _figures(self, model: Path, progress: Callable[[float, str], None] | None) -> dict[str, Any]:
         scans = [scan for item in self.source for scan in item.train]
-        settings = {**self.settings, "seed": PaperConfig.seed + self.seed}
+        settings = {**self.settings, "seed": self.settings.get("seed", PaperConfig.seed) + self.seed}
         recipe = fitted(scans, settings, model, self.device, progress)
         found = {}
         for name, items in self.targets.items():
@@ -106,7 +106,7 @@ def table6(run: Run) -> Table:
         notes.append(
             f"{BOWLS[0]} to {BOWLS[-1]} are not all there: the last class is tested with the others in their place."
         )
-    settings = paper_schedule(run.quick, "shapenet")
+    settings = paper_settings(run, "shapenet")
     units = [
         Transfer(kind, source, targets, seed, settings, run.out / "table6", run.device)
         for kind, source, targets in cases
