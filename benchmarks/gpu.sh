@@ -38,7 +38,7 @@ side_by_side=()
 test=("$python" -m pytest -v -p no:cacheprovider ${collect[@]+"${collect[@]}"})
 stage tests 80 "${test[@]}" ${side_by_side[@]+"${side_by_side[@]}"} -m gpu --deselect tests/test_triton.py::test_on_the_gpu "${files[@]}" || failed=1
 stage tests-clusters 40 "${test[@]}" -m gpu tests/test_gpu_clusters.py || failed=1
-TRITON_INTERPRET=0 stage tests-triton 80 "${test[@]}" ${side_by_side[@]+"${side_by_side[@]}"} -m "" tests/interpreter/check_*.py || failed=1
+TRITON_INTERPRET=${#rehearse[@]} stage tests-triton 80 "${test[@]}" ${side_by_side[@]+"${side_by_side[@]}"} -m "" tests/interpreter/check_*.py || failed=1
 left=$((530 - (SECONDS - begin)))
 timeout -k 5 "$left" "$python" benchmarks/gpu.py --out "$out" --minutes "$(awk "BEGIN { print ($left - 5) / 60 }")" ${rehearse[@]+"${rehearse[@]}"} || failed=1
 echo "all: $((SECONDS - begin)) s, failed=$failed"
