@@ -395,5 +395,5 @@ def test_methods_that_cannot_run_are_named_with_the_reason(sets):
 def test_a_schedule_that_is_not_the_papers_says_so(sets):
     changed = Run(**{**sets, "quick": False}, settings={"r3dad-paper": {"iterations": 400}}, every=50)
     words = run.paper_words(changed, "real3d")
-    assert "full schedule, 100 times less than the paper's" in words and "evaluated every 50" in words
+    assert "schedule as set, 100 times less than the paper's" in words and "evaluated every 50" in words
     assert "less than the paper's" not in run.paper_words(Run(**{**sets, "quick": False}), "real3d")

@@ -94,7 +94,7 @@ def reproduce(
     wide = Console(width=max(console.width, 200))  # lines of a narrow terminal wrap; no figure is cut
     console.print(f"{name}: {table.title}", markup=False, highlight=False)
     for part in table.parts():
-        heads = [column.replace(" ", "\n").replace("95\n%", "95 %") for column in part.columns]
+        heads = ["\n".join(column.rsplit(" ", 1)) for column in part.columns]
         grid = Grid(*heads, box=SIMPLE, pad_edge=False)
         for column in grid.columns:
             column.no_wrap = True

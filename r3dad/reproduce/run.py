@@ -114,7 +114,9 @@ class Run:
     @property
     def kind(self) -> str:
         """The schedule's name."""
-        return "finished runs" if self.results else "quick schedule" if self.quick else "full schedule"
+        if self.results:
+            return "finished runs"
+        return "quick schedule" if self.quick else "schedule as set" if PAPER in self.settings else "full schedule"
 
     def data(self, layout: str, names: Sequence[str]) -> str:
         """Where classes come from, in words."""

@@ -82,6 +82,9 @@ class Table:
         if not means or len(means) == len(self.rows):
             return [self._part("", self.rows, self.columns)]
         kept = tuple(column for column in self.columns if column != "class")
+        names = {row["class"] for row in self.rows} - {"mean"}
+        if len(names) == 1:
+            return [self._part(f"{names.pop()} alone", means, kept)]
         return [self._part("mean over the classes", means, kept), *map(self._by_class, ("O-AUROC", "P-AUROC"))]
 
     def _by_class(self, figure: str) -> Part:
