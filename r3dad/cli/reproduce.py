@@ -94,8 +94,7 @@ def reproduce(
     wide = Console(width=max(console.width, 200))  # lines of a narrow terminal wrap; no figure is cut
     console.print(f"{name}: {table.title}", markup=False, highlight=False)
     for part in table.parts():
-        heads = ["\n".join(column.rsplit(" ", 1)) for column in part.columns]
-        grid = Grid(*heads, box=SIMPLE, pad_edge=False)
+        grid = Grid(*map(_head, part.columns), box=SIMPLE, pad_edge=False)
         for column in grid.columns:
             column.no_wrap = True
         for row in part.cells:
@@ -106,3 +105,9 @@ def reproduce(
     for line in table.remarks():
         console.print(line, markup=False, highlight=False)
     console.print(f"written: {out / 'quick' if quick else out}/{name}.md, .csv, .json", markup=False, highlight=False)
+
+
+def _head(column: str) -> str:
+    """A column's name on more lines where it is long."""
+    words = "\n".join(column.rsplit(" ", 1))
+    return "\n".join(w if len(w) <= 12 else "-\n".join(w.rsplit("-", 1)) for w in words.split("\n"))
