@@ -1,6 +1,6 @@
 """From which depth on a defect is found: bumps, dents, grooves and missing patches of known size put on good test scans of a data set.
 
-    python benchmarks/detection_limit.py WHOLE [--sided SET] --out FOLDER [--classes a,b] [--scans 4] [--picture limit.png]
+    python benchmarks/detection_limit.py WHOLE [--sided SET] --out FOLDER [--classes a,b] [--sided-classes c] [--scans 4] [--picture P]
 
 A round patch of 0.5, 1, 2 or 4 % of the part's area, its centre a random point of the scan, is raised or sunk along the surface's normals
 (cos^2 over the radius) by so many times the scan's noise (median distance to the surface), or left out; a groove (V, 30 % of the diagonal
@@ -205,13 +205,14 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("--sided", type=Path)
     parser.add_argument("--classes")
+    parser.add_argument("--sided-classes")
     parser.add_argument("--scans", type=int, default=4)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
-    names = options.classes.split(",") if options.classes else None
+    names, beside = (c.split(",") if c else None for c in (options.classes, options.sided_classes))
     whole = run(options.root, options.out, names, options.scans, False)
-    sided = run(options.sided, options.out, None, options.scans, True) if options.sided else []
+    sided = run(options.sided, options.out, beside, options.scans, True) if options.sided else []
     flagged = {m: share_of(whole, f"{m} good")[0] for m in ("recipe", "oracle")}
     print(
         f"{len(whole)} whole scans; flagged without a defect: recipe {flagged['recipe']:.0%}, oracle {flagged['oracle']:.0%}\n"
