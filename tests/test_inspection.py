@@ -22,7 +22,6 @@ from r3dad.errors import InputError
 from r3dad.inspection import SCHEMA, Inspection, Tolerance, inspect, inspect_many, write
 from r3dad.inspection.regions import find_regions
 from r3dad.recipes.calibration import Calibration
-from r3dad.recipes.many import predict_many
 from r3dad.scans import write_ply
 from tests.aligned_shapes import stepped_block
 from tests.conftest import TINY, block_scan
@@ -178,7 +177,7 @@ def test_the_paper_recipe_takes_scans_together_with_the_same_results(model):
         block_scan(i, count) for i, count in enumerate((600, 100, 700, 500))
     ]  # the second has fewer points than are sampled
     recipe = Detector("paper", device="cpu", **TINY, model=model).fit([block_scan(i) for i in range(2)]).recipe
-    for many, one in zip(predict_many(recipe, clouds), map(recipe.predict, clouds), strict=True):
+    for many, one in zip(recipe.predict_many(clouds), map(recipe.predict, clouds), strict=True):
         assert many.score == one.score
         assert np.array_equal(many.point_scores, one.point_scores) and np.array_equal(
             many.displacement, one.displacement

@@ -372,12 +372,12 @@ def test_waiting_scans_are_inspected_together(model, tmp_path):
 
 
 def test_a_list_of_jobs_is_one_batch_of_the_kernels(model, tmp_path, monkeypatch):
-    from r3dad.inspection import judge
     from r3dad.line.serve.worker import _answers
 
     detectors, seen = {"a": Detector.load(model), "b": Detector.load(model)}, []
-    real = judge.predict_many
-    monkeypatch.setattr(judge, "predict_many", lambda recipe, clouds: seen.append(len(clouds)) or real(recipe, clouds))
+    recipe = type(detectors["a"].recipe)
+    real = recipe.predict_many
+    monkeypatch.setattr(recipe, "predict_many", lambda self, clouds: seen.append(len(clouds)) or real(self, clouds))
     for i in range(4):
         (tmp_path / f"{i}.npy").write_bytes(npy(block_scan(i)))
     jobs = [{"model": name, "file": str(tmp_path / f"{i}.npy")} for i, name in enumerate("aaba")]

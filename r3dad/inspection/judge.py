@@ -16,7 +16,6 @@ from r3dad.inspection.inspection import Alignment, Defect, Inspection, Verdict
 from r3dad.inspection.measure import Figures, measure
 from r3dad.inspection.regions import LEAST, Region, area_of, find_regions
 from r3dad.inspection.tolerance import Tolerance
-from r3dad.recipes.many import predict_many
 from r3dad.recipes.result import RecipeResult
 from r3dad.scans import Scan, as_scan
 from r3dad.scorer import top
@@ -36,7 +35,7 @@ def inspect(recipe: Any, scan: Any, *, tolerance: Tolerance | None = None) -> In
 
 
 def inspect_many(recipe: Any, scans: Sequence[Any], *, tolerance: Tolerance | None = None) -> list[Inspection]:
-    """What `inspect` gives for each scan; a recipe whose kernels take batches gets them in one (`r3dad.recipes.many`). ``seconds`` are
+    """What `inspect` gives for each scan; a recipe whose kernels take batches gets them in one. ``seconds`` are
     those of all.
 
     Raises:
@@ -46,7 +45,7 @@ def inspect_many(recipe: Any, scans: Sequence[Any], *, tolerance: Tolerance | No
     check_tolerance(recipe, tolerance)
     read = [as_scan(scan) for scan in scans]
     with np.errstate(invalid="ignore", divide="ignore"):  # what comes of a scan without extent is looked at below
-        results = predict_many(recipe, [scan.points for scan in read])
+        results = recipe.predict_many([scan.points for scan in read])
     made = [_judged(recipe, scan, result, tolerance) for scan, result in zip(read, results, strict=True)]
     return [replace(inspection, seconds=time.perf_counter() - started) for inspection in made]
 

@@ -83,21 +83,32 @@ class PaperRecipe:
         Raises:
             InputError: fewer points than neighbours, or no extent.
         """
-        scan = torch.from_numpy(np.ascontiguousarray(points, np.float64))
-        self._check(scan, self.config, "the scan")
-        frame = normalisation(scan)
-        whole = frame.apply(scan)
-        part = whole[sample(len(whole), self.config.points, self.config.seed)].to(self.device)
-        rebuilt = self.reconstruct(part[None])
-        scores = ops.cluster_distance(part[None], rebuilt, self.config.neighbours)[0]
-        step = (rebuilt if self.config.displaces else self._nearest(part[None], rebuilt))[0] - part
-        both = torch.cat([scores[:, None], step], 1).cpu()
-        dense = torch.stack([upsample(column, part.cpu(), whole) for column in both.unbind(1)], 1)
-        return RecipeResult(
-            point_scores=dense[:, 0].numpy(),
-            score=float(scores.max()),
-            displacement=dense[:, 1:].double().numpy() * frame.scale,
-        )
+        return self.predict_many([points])[0]
+
+    def predict_many(self, clouds: Sequence[np.ndarray]) -> list[RecipeResult]:
+        """:meth:`predict` of every cloud, bit for bit; those of as many sampled points go through the kernels together."""
+        c = self.config
+        scans = [torch.from_numpy(np.ascontiguousarray(cloud, np.float64)) for cloud in clouds]
+        for scan in scans:
+            self._check(scan, c, "the scan")
+        frames = [normalisation(scan) for scan in scans]
+        wholes = [frame.apply(scan) for frame, scan in zip(frames, scans, strict=True)]
+        sampled = [whole[sample(len(whole), c.points, c.seed)] for whole in wholes]
+        results: dict[int, RecipeResult] = {}
+        for size in {len(part) for part in sampled}:
+            batch = [i for i, part in enumerate(sampled) if len(part) == size]
+            parts = torch.stack([sampled[i] for i in batch]).to(self.device)
+            rebuilt = self.reconstruct(parts)
+            scores = ops.cluster_distance(parts, rebuilt, c.neighbours)
+            step = (rebuilt if c.displaces else self._nearest(parts, rebuilt)) - parts
+            for i, both in zip(batch, torch.cat([scores[..., None], step], 2).cpu(), strict=True):
+                dense = torch.stack([upsample(column, sampled[i], wholes[i]) for column in both.unbind(1)], 1)
+                results[i] = RecipeResult(
+                    point_scores=dense[:, 0].numpy(),
+                    score=float(both[:, 0].max()),
+                    displacement=dense[:, 1:].double().numpy() * frames[i].scale,
+                )
+        return [results[i] for i in range(len(clouds))]
 
     def reconstruct(self, points: Tensor) -> Tensor:
         """Alg. 3: P_hat [B, N, 3] of normalised clouds [B, N, 3]; models A and B give a cloud without point-wise correspondence."""
