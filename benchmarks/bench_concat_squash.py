@@ -21,7 +21,7 @@ CLOUDS, POINTS = 8, 2048  # rates are per point: the training batch of 128 cloud
 
 
 def forward() -> measure.Workload:
-    args = layer("cpu", torch.float32, CLOUDS, POINTS)
+    args = layer(torch.float32, "cpu", CLOUDS, POINTS)
     exact = concat_squash_definition(*[t.double() for t in args[:5]], args[5])
     runs, absent = baselines.op_backends("concat_squash", *args)
     return measure.Workload(
@@ -36,7 +36,7 @@ def forward() -> measure.Workload:
 
 
 def backward() -> measure.Workload:
-    x, weight, bias, gate, shift, slope = layer("cpu", torch.float32, CLOUDS, POINTS)
+    x, weight, bias, gate, shift, slope = layer(torch.float32, "cpu", CLOUDS, POINTS)
     y = concat_squash_definition(x, weight, bias, gate, shift, slope)
     args = (torch.randn(y.shape, generator=torch.Generator().manual_seed(3)), x, weight, bias, gate, y, slope)
     exact = concat_squash_backward_definition(*[t.double() for t in args[:6]], slope)

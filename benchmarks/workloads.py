@@ -1,4 +1,7 @@
-"""Random problems of the paper's sizes, for the GPU benchmarks and the tuner: what an operation is called with."""
+"""Random problems of the paper's sizes, for the benchmarks and the tuner: what an operation is called with.
+
+What is not given comes from the constants below, which the rehearsal of the GPU's benchmarks sets to a device and sizes of its own.
+"""
 
 from __future__ import annotations
 
@@ -33,39 +36,43 @@ def operations() -> int:
     return 2 * sum(k * m for k, m in zip(sizes, sizes[1:]))
 
 
-def decoder() -> PointwiseNet:
+def decoder(device: str | None = None) -> PointwiseNet:
     """The paper's decoder with its initial weights."""
     torch.manual_seed(0)
-    return PointwiseNet(256, WIDTHS).to(DEVICE).eval()
+    return PointwiseNet(256, WIDTHS).to(device or DEVICE).eval()
 
 
-def encoder() -> PointNetEncoder:
+def encoder(device: str | None = None) -> PointNetEncoder:
     """The paper's encoder with its initial weights."""
     torch.manual_seed(0)
-    return PointNetEncoder(256).to(DEVICE).eval()
+    return PointNetEncoder(256).to(device or DEVICE).eval()
 
 
-def reverse_diffusion(batch: int, precision: str, steps: int | None = None, points: int | None = None) -> tuple:
+def reverse_diffusion(
+    batch: int, precision: str, device: str | None = None, steps: int | None = None, points: int | None = None
+) -> tuple:
     """The arguments of ``ops.reverse_diffusion`` for the paper's sampler."""
     caught: list[tuple] = []
-    net, steps = decoder(), steps or STEPS
+    device, steps = device or DEVICE, steps or STEPS
+    net = decoder(device)
     times, coefficients = Schedule().ancestral()
-    betas = Schedule().betas[times].float().to(DEVICE)
+    betas = Schedule().betas[times].float().to(device)
     generator = torch.Generator().manual_seed(1)
-    start = torch.randn(batch, points or POINTS, 3, generator=generator).to(DEVICE)
-    latent = torch.randn(batch, 256, generator=generator).to(DEVICE)
-    seeds = torch.arange(batch, device=DEVICE)
+    start = torch.randn(batch, points or POINTS, 3, generator=generator).to(device)
+    latent = torch.randn(batch, 256, generator=generator).to(device)
+    seeds = torch.arange(batch, device=device)
 
     with mock.patch("r3dad.ops.reverse_diffusion", lambda *args: caught.append(args) or start):
-        net.sample(start, betas[:steps], coefficients[:steps].float().to(DEVICE), seeds, latent, precision=precision)
+        net.sample(start, betas[:steps], coefficients[:steps].float().to(device), seeds, latent, precision=precision)
     return tuple([t.detach() for t in a] if isinstance(a, list) else a for a in caught[0])
 
 
-def layer(dtype: torch.dtype) -> tuple:
+def layer(
+    dtype: torch.dtype, device: str | None = None, clouds: int | None = None, points: int | None = None
+) -> tuple:
     """The arguments of ``ops.concat_squash`` for the widest layer at the paper's training size."""
     generator = torch.Generator().manual_seed(2)
-    draw = [
-        torch.randn(*s, generator=generator) for s in ((CLOUDS, CLOUD_POINTS, 256), (512, 256), (512,), (CLOUDS, 512))
-    ]
-    x, weight, bias, gate = (t.to(DEVICE, dtype) for t in draw)
+    clouds, points = clouds or CLOUDS, points or CLOUD_POINTS
+    draw = [torch.randn(*s, generator=generator) for s in ((clouds, points, 256), (512, 256), (512,), (clouds, 512))]
+    x, weight, bias, gate = (t.to(device or DEVICE, dtype) for t in draw)
     return x, weight / 16, bias, gate.sigmoid(), gate, 0.01
