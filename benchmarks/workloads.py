@@ -67,9 +67,7 @@ def reverse_diffusion(
     return tuple([t.detach() for t in a] if isinstance(a, list) else a for a in caught[0])
 
 
-def layer(
-    dtype: torch.dtype, device: str | None = None, clouds: int | None = None, points: int | None = None
-) -> tuple:
+def layer(dtype: torch.dtype, device: str | None = None, clouds: int | None = None, points: int | None = None) -> tuple:
     """The arguments of ``ops.concat_squash`` for the widest layer at the paper's training size."""
     generator = torch.Generator().manual_seed(2)
     clouds, points = clouds or CLOUDS, points or CLOUD_POINTS

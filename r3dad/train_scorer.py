@@ -45,12 +45,13 @@ class Sample:
     label: np.ndarray
     kind: str
     group: str
+    sensor: str = ""
 
     @classmethod
-    def of(cls, scan: ScanFeatures, label: np.ndarray, kind: str, group: str) -> Sample:
+    def of(cls, scan: ScanFeatures, label: np.ndarray, kind: str, group: str, sensor: str = "") -> Sample:
         half = {"nodes": np.float16, "normals": np.float16, "neighbours": np.uint16}
-        packed = {name: getattr(scan, name).astype(kind) for name, kind in half.items()}
-        return cls(replace(scan, **packed), label, kind, group)
+        packed = {name: getattr(scan, name).astype(dtype) for name, dtype in half.items()}
+        return cls(replace(scan, **packed), label, kind, group, sensor)
 
     def whole(self) -> ScanFeatures:
         """The scan as the scorer takes it."""
@@ -120,8 +121,8 @@ def described(design: Design) -> list[Sample]:
     _, surface = fuse(design.good, SURFACE)
     ground = Ground(surface)
     return [
-        Sample.of(describe(surface, ground.fitted(p))[0], labels, kind, design.family)
-        for p, labels, kind in zip(design.points, design.labels, design.kinds, strict=True)
+        Sample.of(describe(surface, ground.fitted(p))[0], labels, kind, design.family, sensor)
+        for p, labels, kind, sensor in zip(design.points, design.labels, design.kinds, design.sensors, strict=True)
     ]
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import ablation, detection_limit, oracle, thin_walls
+from benchmarks import ablation, detection_limit, left_out, oracle, thin_walls
+from r3dad.features import ScanFeatures
 from r3dad.scorer import Scorer, top
 from r3dad.surface import Surface
+from r3dad.train_scorer import Sample
 
 VERTICES = np.array([[x, y, z] for x in (0.0, 2.0) for y in (0.0, 1.0) for z in (0.0, 1.0)])
 FACES = np.array(
@@ -128,8 +131,6 @@ def test_a_raw_surface_is_made_of_the_points_of_the_scans():
 def test_flipped_normals_are_counted_on_a_simulated_part(tmp_path):
     from types import SimpleNamespace
 
-    import torch
-
     design = thin_walls.part("flange", 100)
     points, normals = design.cloud
     surface = SimpleNamespace(
@@ -137,3 +138,55 @@ def test_flipped_normals_are_counted_on_a_simulated_part(tmp_path):
     )
     recipe = SimpleNamespace(surface=surface, frame=SimpleNamespace(scale=7.0, centre=torch.zeros(3)))
     assert thin_walls.flipped(design, recipe) == pytest.approx(0.25, abs=0.01)
+
+
+def sample(kind: str, sensor: str, seed: int) -> Sample:
+    rng = np.random.default_rng(seed)
+    points = rng.random((60, 3)).astype(np.float32)
+    near = np.tile(np.arange(60)[:, None], (1, 32))
+    scan = ScanFeatures(
+        rng.random((60, 5)).astype(np.float32),
+        near,
+        points,
+        np.tile(np.float32([0, 0, 1]), (60, 1)),
+        0.0,
+        1.0,
+        1.0,
+        0.001,
+        0.1,
+    )
+    return Sample.of(scan, (np.arange(60) < 20) & (kind != "good"), kind, "box", sensor)
+
+
+def test_left_out_groups_are_left_out_of_training_and_compared_on_their_own_scans(tmp_path, monkeypatch):
+    every = [
+        sample(k, s, i)
+        for i, (k, s) in enumerate([("good", "lines"), ("hole", "lines"), ("bump", "uniform"), ("good", "uniform")] * 2)
+    ]
+    seen = []
+
+    def train(samples, held, *, steps, seed=0):
+        seen.append([{(s.kind, s.sensor) for s in found} for found in (samples, held)])
+        torch.manual_seed(seed)
+        return Scorer(5)
+
+    monkeypatch.setattr(left_out, "train", train)
+    monkeypatch.setattr(left_out, "RESAMPLES", 20)
+    found = left_out.study(every, every, every, ["hole", "lines"], 1, tmp_path)
+    whole = {("good", "lines"), ("hole", "lines"), ("bump", "uniform"), ("good", "uniform")}
+    assert seen == [
+        [whole] * 2, [whole] * 2, [whole - {("hole", "lines")}] * 2, [{("bump", "uniform"), ("good", "uniform")}] * 2
+    ]  # fmt: skip
+    assert (found["hole"]["defective"], found["hole"]["good"]) == (2, 4)
+    assert (found["lines"]["defective"], found["lines"]["good"]) == (2, 2)
+    assert found["hole"]["without"] == found["hole"]["with"]  # the stand-ins are the same network
+    again = left_out.study(every, every, every, ["hole"], 1, tmp_path)
+    assert len(seen) == 4 and again["hole"] == found["hole"]  # kept
+
+
+def test_left_out_difference_has_the_sign_of_the_loss():
+    bad = np.arange(40) % 2 == 0
+    full = np.stack([bad * 1.0, np.where(bad, 0.9, np.nan), np.where(bad, 0.8, np.nan)])
+    worse = full - np.array([[0.0], [0.1], [0.2]])
+    without, with_it, interval = left_out.compared(worse, full, bad)
+    assert np.allclose(without - with_it, [0, -0.1, -0.2]) and (interval[1, 1:] < 0).all()
