@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from r3dad import checkpoint, metrics  # noqa: E402
 from r3dad.scorer import Scorer, load_scorer  # noqa: E402
-from r3dad.train_scorer import KINDS, SENSORS, Sample, designs, train  # noqa: E402
+from r3dad.scorer_training import Sample, train
+from r3dad.train_scorer import KINDS, SENSORS, designs  # noqa: E402
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "raised": ("bump", "blob", "bead", "spatter"),

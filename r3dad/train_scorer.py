@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from r3dad import checkpoint
-from r3dad.features import ScanFeatures, describe
+from r3dad.features import describe
 from r3dad.recipes.aligned import Ground, fuse
-from r3dad.scorer import Scorer, summary
+from r3dad.scorer_training import Sample, train
 from r3dad.surface import Surface, thin
 from r3dad.synth.defects import Geometry, draw_kinds, synthetic
 
@@ -34,34 +33,7 @@ KINDS = {
 SENSORS = {"uniform": 0.45, "one_sided": 0.25, "structured": 0.08, "lines": 0.07, "multiview": 0.1, "cmm": 0.05}
 GOOD = 0.4
 """Share of the scans without a defect."""
-GOOD_SCANS, SURFACE, MOST, CROP, CROPS = 4, 24_000, 12_000, 2200, 3
-
-
-@dataclass
-class Sample:
-    """A described scan, its labels ``[N]``, and what made it; half precision, so that thousands fit into memory."""
-
-    scan: ScanFeatures
-    label: np.ndarray
-    kind: str
-    group: str
-    sensor: str = ""
-
-    @classmethod
-    def of(cls, scan: ScanFeatures, label: np.ndarray, kind: str, group: str, sensor: str = "") -> Sample:
-        half = {"nodes": np.float16, "normals": np.float16, "neighbours": np.uint16}
-        packed = {name: getattr(scan, name).astype(dtype) for name, dtype in half.items()}
-        return cls(replace(scan, **packed), label, kind, group, sensor)
-
-    def whole(self) -> ScanFeatures:
-        """The scan as the scorer takes it."""
-        scan = self.scan
-        return replace(
-            scan,
-            nodes=scan.nodes.astype(np.float32),
-            normals=scan.normals.astype(np.float32),
-            neighbours=scan.neighbours.astype(np.int64),
-        )
+GOOD_SCANS, SURFACE, MOST = 4, 24_000, 12_000
 
 
 @dataclass
@@ -168,70 +140,6 @@ def good_scans(folder: Path, scans: int) -> Iterator[list[Sample]]:
                     )
                 )
         yield found
-
-
-def _crop(sample: Sample, rng: np.random.Generator) -> list[np.ndarray]:
-    """The arrays of the points around a random, more often a defective, point; neighbours outside become the point itself."""
-    scan, bad = sample.scan, np.flatnonzero(sample.label)
-    centre = int(rng.choice(bad)) if len(bad) and rng.random() < 0.65 else int(rng.integers(len(scan.points)))
-    keep = np.arange(len(scan.points))
-    if len(keep) > CROP:
-        keep = np.sort(np.argpartition(((scan.points - scan.points[centre]) ** 2).sum(1), CROP)[:CROP])
-    index = np.full(len(scan.points), -1)
-    index[keep] = np.arange(len(keep))
-    j = index[scan.neighbours[keep]]
-    j = np.where(j < 0, np.arange(len(keep))[:, None], j)
-    spacing = np.full((len(keep), 1, 1), scan.spacing, np.float32)
-    nodes, normals, label = (x[keep].astype(np.float32) for x in (scan.nodes, scan.normals, sample.label))
-    return [nodes, j, scan.points[keep], normals, spacing, label]
-
-
-def train(samples: list[Sample], held: list[Sample], *, steps: int, width: int = 40, seed: int = 0) -> Scorer:
-    """Fit the point scores to the labels of crops of ``samples``, a quarter of them from good scans, then the verdict to those of the scans
-    in ``held``, of designs that the point scores never saw: on its own scans the network is too sure.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    nodes = np.concatenate([s.scan.nodes[::20] for s in samples]).astype(np.float32)
-    net = Scorer(nodes.shape[1], width)
-    net.mean.copy_(torch.from_numpy(nodes.mean(0)))
-    net.std.copy_(torch.from_numpy(nodes.std(0) + 1e-3))
-    optimiser = torch.optim.AdamW(net.parameters(), weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
-    bad = [s for s in samples if s.label.any()]
-    good = [s for s in samples if not s.label.any()]
-    mean, started = 0.0, time.time()
-    for step in range(1, steps + 1):
-        drawn = [
-            bad[rng.integers(len(bad))] if rng.random() < 0.75 else good[rng.integers(len(good))] for _ in range(CROPS)
-        ]
-        crops = [_crop(s, rng) for s in drawn]
-        for k, start in enumerate(np.cumsum([0] + [len(c[0]) for c in crops[:-1]])):
-            crops[k][1] = crops[k][1] + start
-        *given, label = (torch.from_numpy(np.concatenate(c)) for c in zip(*crops, strict=True))
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(net(*given), label)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        mean = 0.99 * mean + 0.01 * loss.item()
-        if step % 100 == 0:
-            print(
-                f"step {step}: loss {mean / (1 - 0.99**step):.4f}, {time.time() - started:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-    net.eval()
-    x = np.stack([summary(net.score(s.whole())) for s in held])
-    centre, spread = x.mean(0), x.std(0) + 1e-6
-    rule = LogisticRegression(C=1.0).fit((x - centre) / spread, [bool(s.label.any()) for s in held])
-    weight = rule.coef_ / spread
-    net.decide.weight.data = torch.from_numpy(weight).float()
-    net.decide.bias.data = torch.from_numpy(rule.intercept_ - weight @ centre).float()
-    return net
 
 
 def main(argv: list[str] | None = None) -> int:

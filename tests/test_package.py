@@ -20,7 +20,7 @@ LAYERS = [
     ["demo", "train_scorer", "reproduce", "line"],
     ["report", "detector", "outcome", "evaluate", "inspection", "doctor"],
     ["recipes", "baselines"],
-    ["train"],
+    ["train", "scorer_training"],
     [
         "score",
         "scorer",

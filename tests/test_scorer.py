@@ -8,10 +8,11 @@ import torch
 
 from r3dad.features import describe
 from r3dad.scorer import Scorer, load_scorer, summary, top
+from r3dad.scorer_training import train
 from r3dad.surface import Surface
 from r3dad.synth.defects import KINDS, LABEL_AT, Geometry, draw_kinds, synthetic
 from r3dad.train_scorer import KINDS as DRAWN
-from r3dad.train_scorer import Design, described, simulated, train
+from r3dad.train_scorer import Design, described, simulated
 from tests.aligned_shapes import stepped_block
 
 DIAGONAL = float(np.linalg.norm([60, 40, 30]))

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import ablation, detection_limit, left_out, oracle, thin_walls
 from r3dad.features import ScanFeatures
 from r3dad.scorer import Scorer, top
+from r3dad.scorer_training import Sample
 from r3dad.surface import Surface
-from r3dad.train_scorer import Sample
 
 VERTICES = np.array([[x, y, z] for x in (0.0, 2.0) for y in (0.0, 1.0) for z in (0.0, 1.0)])
 FACES = np.array(
