@@ -30,6 +30,7 @@ from r3dad.coverage import gaps  # noqa: E402
 from r3dad.detector import Detector  # noqa: E402
 from r3dad.place import PlaceField  # noqa: E402
 from r3dad.recipes import aligned  # noqa: E402
+from r3dad.recipes.ground import as_tensor  # noqa: E402
 from r3dad.scans import DatasetClass, list_classes, read_scan, read_truth  # noqa: E402
 from r3dad.scorer import Scorer, top  # noqa: E402
 from r3dad.surface import Surface, thin  # noqa: E402
@@ -80,7 +81,7 @@ def no_turns(self: Search, middle, axes) -> torch.Tensor:
 
 def rigid(self: aligned.Ground, points: np.ndarray, rigid: bool = True) -> list[np.ndarray]:
     """In place of the three fits, three times the rigid one."""
-    moved = fit_rigid(aligned._tensor(points), self.points, self.normals, nearest=self.nearest)[0].double().numpy()
+    moved = fit_rigid(as_tensor(points), self.points, self.normals, nearest=self.nearest)[0].double().numpy()
     return [moved] * 3
 
 

@@ -20,10 +20,9 @@ import torch
 
 from r3dad import checkpoint
 from r3dad.features import describe
-from r3dad.recipes.aligned import Ground, fuse
+from r3dad.recipes.ground import Ground, fuse
+from r3dad.recipes.refine import GOOD, made
 from r3dad.scorer_training import Sample, train
-from r3dad.surface import Surface, thin
-from r3dad.synth.defects import Geometry, draw_kinds, synthetic
 
 KINDS = {
     "bump": 1.0, "dent": 1.0, "scratch": 1.5, "crack": 1.5, "hole": 3.0, "chip": 0.7, "break": 1.2, "burr": 1.5, "flash": 0.5, "bend": 2.5,
@@ -31,8 +30,6 @@ KINDS = {
 }  # fmt: skip
 """How often each kind of `r3dad.simulate` is drawn."""
 SENSORS = {"uniform": 0.45, "one_sided": 0.25, "structured": 0.08, "lines": 0.07, "multiview": 0.1, "cmm": 0.05}
-GOOD = 0.4
-"""Share of the scans without a defect."""
 GOOD_SCANS, SURFACE, MOST = 4, 24_000, 12_000
 
 
@@ -125,21 +122,8 @@ def good_scans(folder: Path, scans: int) -> Iterator[list[Sample]]:
         frame, poses = Frame.build(clouds)
         moved = [c @ p.matrix[:3, :3].T + p.matrix[:3, 3] for c, p in zip(clouds, poses, strict=True)]
         clouds, surface = fuse([(c - frame.centre.numpy()) / frame.scale for c in moved], SURFACE)
-        found = []
-        for i, cloud in enumerate(clouds):
-            others = Surface.build([c for k, c in enumerate(clouds) if k != i], SURFACE)
-            ground, good = Ground(others), Geometry.of(cloud, surface)
-            for _ in range(max(scans // len(clouds), 2)):
-                kinds = [] if rng.random() < GOOD else draw_kinds(rng, int(rng.integers(1, 3)))
-                raw = bool(rng.random() < 0.5)
-                p, label = synthetic(rng, good[int(raw)], kinds, raw=raw)
-                kept = thin(p, MOST)
-                found.append(
-                    Sample.of(
-                        describe(others, ground.fitted(p[kept]))[0], label[kept], "+".join(kinds) or "good", entry.name
-                    )
-                )
-        yield found
+        each = max(scans // len(clouds), 2)
+        yield made(clouds, surface, rng, scans=each, most=MOST, surface_points=SURFACE, group=entry.name)
 
 
 def main(argv: list[str] | None = None) -> int:

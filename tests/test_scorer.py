@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from r3dad.features import describe
+from r3dad.recipes.refine import made, refined
 from r3dad.scorer import Scorer, load_scorer, summary, top
 from r3dad.scorer_training import train
 from r3dad.surface import Surface
@@ -103,3 +104,25 @@ def test_simulated_scans_are_kept_and_train_the_same_scorer(tmp_path):
     assert [len(s.label) for s in samples] == [len(p) for p in made.points]
     first, second = (train(samples, samples, steps=2, width=8).state()[0] for _ in range(2))
     assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.mark.slow
+def test_refining_fits_the_part_at_hand_and_leaves_the_given_scorer_as_it_is(clouds):
+    fused = Surface.build(clouds)
+    fresh = made(clouds, fused, np.random.default_rng(9), scans=4, group="block")
+    torch.manual_seed(0)
+    scorer = Scorer.from_state(
+        *Scorer(fresh[0].scan.nodes.shape[1]).state()
+    )  # not the shipped one: it has nothing to learn here
+    before = {k: v.clone() for k, v in scorer.state_dict().items()}
+    again = [refined(scorer, clouds, fused, steps=10, seed=1) for _ in range(2)]
+
+    def loss(net: Scorer) -> float:
+        logits = torch.from_numpy(np.concatenate([net.score(s.whole()) for s in fresh]))
+        labels = torch.from_numpy(np.concatenate([s.label for s in fresh])).float()
+        return float(torch.nn.functional.binary_cross_entropy_with_logits(logits, labels))
+
+    assert {s.group for s in fresh} == {"block"} and any(s.label.any() for s in fresh)
+    assert loss(again[0]) < 0.9 * loss(scorer)
+    assert all(torch.equal(v, before[k]) for k, v in scorer.state_dict().items())
+    assert all(torch.equal(v, again[1].state_dict()[k]) for k, v in again[0].state_dict().items())

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from r3dad.align import Frame, Nearest, Pose, fit_affine, fit_quadratic, fit_rigid
+from r3dad.align import Frame, Pose
 from r3dad.errors import InputError
 from r3dad.features import describe
 from r3dad.place import PlaceField
 from r3dad.recipes.calibration import Calibrating, Calibration
+from r3dad.recipes.ground import Ground, fuse
+from r3dad.recipes.refine import refined
 from r3dad.recipes.result import RecipeResult
 from r3dad.scorer import Scorer, load_scorer
 from r3dad.surface import Departure, Neighbours, Surface, thin
@@ -48,7 +50,8 @@ class AlignedConfig:
     synthetic whole scans, and as many one-sided ones, per good scan that the threshold is taken from.
     false_alarm_rate: share of good scans above the threshold, as calibrated. displacement: where displacements and deviations come
     from: ``"surface"``, or ``"diffusion"``, the paper's decoder trained on the surface (`r3dad.place`; about a minute), with
-    ``sampler_steps``; scores are the scorer's either way. seed: of every draw.
+    ``sampler_steps``; scores are the scorer's either way. refine: steps by which the scorer is trained further on defects made on the
+    good scans at hand (0: the shipped scorer as it is). seed: of every draw.
     """
 
     pose: Literal["search", "fixed"] = "search"
@@ -58,6 +61,7 @@ class AlignedConfig:
     false_alarm_rate: float = 0.05
     displacement: Literal["surface", "diffusion"] = "surface"
     sampler_steps: int = 1
+    refine: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,39 +71,10 @@ class AlignedConfig:
             raise InputError("displacement: expected 'surface' or 'diffusion'; sampler_steps: expected 1 to 200")
         if self.most < 1000 or self.surface_points < 1000:
             raise InputError("most and surface_points: expected at least 1000")
+        if self.refine < 0:
+            raise InputError(f"refine {self.refine}: expected a number of steps, 0 or more")
         if self.calibration < 1 or not 0 < self.false_alarm_rate < 1:
             raise InputError("calibration: expected at least 1; false_alarm_rate: expected between 0 and 1")
-
-
-def _tensor(points: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(points, np.float32))
-
-
-class Ground:
-    """A surface with what the fits need of it (lengths are shares of the diagonal)."""
-
-    def __init__(self, surface: Surface) -> None:
-        self.surface = surface
-        self.points, self.normals = _tensor(surface.points), _tensor(surface.normals)
-        self.nearest = Nearest(self.points)
-
-    def fitted(self, points: np.ndarray, rigid: bool = True) -> list[np.ndarray]:
-        """The cloud ``[N, 3]`` moved onto the surface a little stretched, the same and a little bent, and as a rigid body."""
-        q = _tensor(points)
-        if rigid:
-            q = fit_rigid(q, self.points, self.normals, nearest=self.nearest)[0]
-        stretched = fit_affine(q, self.points, self.normals, nearest=self.nearest, steps=4)[0]
-        bent = fit_quadratic(stretched, self.points, self.normals, nearest=self.nearest, steps=4)[0]
-        return [x.double().numpy() for x in (stretched, bent, q)]
-
-
-def fuse(clouds: Sequence[np.ndarray], most: int) -> tuple[list[np.ndarray], Surface]:
-    """Clouds in one frame, fitted to their common surface with the freedom a scan has, and the surface of the fitted ones."""
-    if len(clouds) == 1:
-        return list(clouds), Surface.build(list(clouds), most)
-    ground = Ground(Surface.build(list(clouds), most))
-    clouds = [ground.fitted(cloud)[0] for cloud in clouds]
-    return clouds, Surface.build(clouds, most)
 
 
 class AlignedRecipe:
@@ -175,6 +150,10 @@ class AlignedRecipe:
         if config.displacement == "diffusion":
             recipe.place = PlaceField.fit(
                 surface, steps=config.sampler_steps, seed=config.seed, progress=lambda x, w: say(0.25 + 0.05 * x, w)
+            )
+        if config.refine:
+            recipe.scorer = refined(
+                recipe.scorer, inside, surface, steps=config.refine, seed=config.seed, progress=lambda x, w: say(0.3, w)
             )
         recipe._calibrate(inside, say)
         say(1.0, "fitted")
