@@ -35,8 +35,8 @@ def mine(steps: int = STEPS, points: int = POINTS) -> dict[str, measure.Contende
     """Our kernel per instruction set that is here."""
     found = {}
     for isa in _cpu.available_isas():
-        precision = {"avx512bf16": "bfloat16", "avx512vnni": "int8"}.get(isa, "float32")
-        name = f"cpu float32 {isa}" if precision == "float32" else f"cpu {precision}"
+        precision = measure.PRECISIONS.get(isa, "float32")
+        name = f"cpu {precision}{' amx' if isa.startswith('amx') else f' {isa}' if precision == 'float32' else ''}"
         args = arguments(1, precision, "cpu", steps, points)
         run = measure.with_isa(isa, lambda args=args: compiled.reverse_diffusion(*args))
         found[name] = measure.Contender(run, ceiling=isa)

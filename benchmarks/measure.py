@@ -23,7 +23,7 @@ class Contender:
 
     Attributes:
         run: does it and returns the result. slow: compiles for a while at first use. ceiling: which probe bounds it
-        ("avx2", "avx512", "avx512vnni" for int8, "avx512bf16" for bfloat16), None when no probe does.
+        (an instruction set), None when no probe does.
     """
 
     run: Callable[[], Any]
@@ -50,6 +50,10 @@ class Workload:
     absent: dict[str, str] = field(default_factory=dict)
 
 
+# What an instruction set was written for, where that is not float32.
+PRECISIONS = {"avx512vnni": "int8", "avx512bf16": "bfloat16", "amxbf16": "bfloat16"}
+
+
 def with_isa(isa: str, run: Callable[[], Any]) -> Callable[[], Any]:
     """``run`` on an instruction set."""
 
@@ -71,7 +75,7 @@ def ceiling(isa: str, seconds: float = 0.004) -> float:
     _cpu.use_isa(isa)
     try:
         begin = time.thread_time()
-        flop = _cpu.probe({"avx512bf16": 1, "avx512vnni": 2}.get(isa, 0), loops)
+        flop = _cpu.probe(("float32", "bfloat16", "int8").index(PRECISIONS.get(isa, "float32")), loops)
         return flop / (time.thread_time() - begin)
     finally:
         _cpu.use_isa(before)

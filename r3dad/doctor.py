@@ -48,6 +48,8 @@ def native() -> dict[str, str]:
         try:
             module = importlib.import_module(f"r3dad.{name}")
             found[name] = str(module.build_info())
+            if name == "_cpu":
+                found[name] += f"; here: {', '.join(module.available_isas())}; in use: {module.isa()}"
         except ImportError as error:
             found[name] = f"not built ({error})"
     return found

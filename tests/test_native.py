@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,6 +67,34 @@ def test_build_info_names_what_was_built():
     info = _cpu.build_info()
     assert set(ISAS) <= set(info["isas"].split(",")) and info["compiler"] and "-O" in info["flags"]
     assert _cpu.isa() in ISAS
+
+
+def test_the_instruction_set_taken_unasked_is_never_intels_slow_dot_product():
+    intel = Path("/proc/cpuinfo").exists() and "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    unasked = [name for name in ISAS if not (intel and name == "avx512bf16")]
+    env = {name: value for name, value in os.environ.items() if name != "R3DAD_CPU_ISA"}
+    run = subprocess.run(
+        [sys.executable, "-c", "from r3dad import _cpu; print(_cpu.isa())"], env=env, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == unasked[-1], run.stderr
+
+
+@pytest.mark.skipif("amxbf16" not in ISAS, reason="no tile registers (AMX) here, or none built")
+@pytest.mark.parametrize("widths", [(33, 65, 31, 3), (128, 544, 96, 3), (5, 3), (7, 1, 3)])
+@pytest.mark.parametrize("points", [1, 31, 33, 129])
+def test_tiles_take_any_sizes(widths, points, threads):
+    args = reverse_case(2, points, 3, widths, features=5, precision="bfloat16")
+    before, results = _cpu.isa(), {}
+    try:
+        for isa in ("amxbf16", "avx512"):
+            _cpu.use_isa(isa)
+            for count in (1, 3):
+                threads(count)
+                results[isa, count] = compiled.reverse_diffusion(*args)
+    finally:
+        _cpu.use_isa(before)
+    assert torch.equal(results["amxbf16", 1], results["amxbf16", 3])
+    assert torch.allclose(results["amxbf16", 1], results["avx512", 1], rtol=0.02, atol=0.02)
 
 
 def run_cpu(op: str, args: tuple):

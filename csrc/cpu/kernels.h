@@ -208,5 +208,6 @@ const Kernels* kernels_avx2();
 const Kernels* kernels_avx512();
 const Kernels* kernels_avx512vnni();
 const Kernels* kernels_avx512bf16();
+const Kernels* kernels_amxbf16();  // with R3DAD_AMX
 
 }  // namespace r3dad

@@ -8,6 +8,8 @@ namespace r3dad {
 #include "nearest.inc"
 #include "mlp.inc"
 #include "squash.inc"
+#include "reverse_pack.inc"
+#include "reverse_parts.inc"
 #include "reverse.inc"
 #include "probe.inc"
 

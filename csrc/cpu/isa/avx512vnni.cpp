@@ -5,6 +5,8 @@
 namespace r3dad {
 #include "math.inc"
 #include "dense.inc"
+#include "reverse_pack.inc"
+#include "reverse_parts.inc"
 #include "reverse.inc"
 #include "probe.inc"
 
