@@ -7,6 +7,7 @@
 
 #include "common/philox.h"
 #include "cpu/dispatch.h"
+#include "cpu/kdtree.h"
 #include "cpu/kernels.h"
 #include "cpu/ops.h"
 
@@ -111,6 +112,26 @@ PYBIND11_MODULE(_cpu, m) {
             at<int64_t>(indices), threads);
       },
       "query, reference, batch, queries, points, k, distances, indices, threads");
+  py::class_<KdTree>(m, "KnnTree", "The tree of a reference that many searches share; keeps no pointer.")
+      .def(py::init([](Address points, int64_t count, int threads) {
+             const py::gil_scoped_release release;
+             return knn_tree(at<const float>(points), count, threads);
+           }),
+           "points, count, threads")
+      .def(
+          "knn",
+          [](const KdTree& tree, Address query, int64_t queries, int k, Address distances, Address indices, int threads) {
+            const py::gil_scoped_release release;
+            knn(tree, at<const float>(query), queries, k, at<float>(distances), at<int64_t>(indices), threads);
+          },
+          "query, queries, k, distances, indices, threads")
+      .def(
+          "knn_of",
+          [](const KdTree& tree, const KdTree& queries, int k, Address distances, Address indices, int threads) {
+            const py::gil_scoped_release release;
+            knn(tree, queries, k, at<float>(distances), at<int64_t>(indices), threads);
+          },
+          "queries (a tree), k, distances, indices, threads");
   m.def(
       "nearest_row",
       [](Address query, Address reference, int64_t batch, int64_t queries, int64_t rows, int k, Address distances, Address indices,

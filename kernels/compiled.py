@@ -40,6 +40,7 @@ def _slope_limits(negative_slope: float) -> str | None:
 
 _LIMITS: dict[str, Callable[..., str | None]] = {
     "knn": _knn_limits,
+    "knn_tree": lambda points: None if _finite(points) else "points are not all finite",
     "cluster_distance": _knn_limits,
     "encode": lambda points, *_: None if _finite(points) else "points are not all finite",
     "concat_squash": lambda *args: _slope_limits(args[5]),
@@ -73,6 +74,37 @@ def knn(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor]:
         *(distances.data_ptr(), indices.data_ptr(), torch.get_num_threads()),
     )
     return distances, indices
+
+
+class KnnTree:
+    """The tree of a cloud [R, 3] that many searches share."""
+
+    def __init__(self, points: Tensor) -> None:
+        points = points.contiguous()
+        self._count, self._tree = len(points), _cpu.KnnTree(points.data_ptr(), len(points), torch.get_num_threads())
+
+    def knn(self, query: Tensor | KnnTree, k: int) -> tuple[Tensor, Tensor]:
+        """As :func:`knn` of one cloud, for a query [Q, 3], float32, or another tree's points, 1 <= k <= min(R, 512): both [Q, k].
+
+        Raises:
+            ValueError: a query that is not finite.
+        """
+        count = query._count if isinstance(query, KnnTree) else len(query)
+        distances, indices = torch.empty(count, k), torch.empty(count, k, dtype=torch.int64)
+        out = (k, distances.data_ptr(), indices.data_ptr(), torch.get_num_threads())
+        if isinstance(query, KnnTree):
+            self._tree.knn_of(query._tree, *out)
+        else:
+            if not _finite(query):
+                raise ValueError("knn: query points must be finite")
+            query = query.contiguous()
+            self._tree.knn(query.data_ptr(), count, *out)
+        return distances, indices
+
+
+def knn_tree(points: Tensor) -> KnnTree:
+    """See :class:`r3dad.nearest.ScipyTree`."""
+    return KnnTree(points)
 
 
 def cluster_distance(points: Tensor, reconstruction: Tensor, k: int) -> Tensor:

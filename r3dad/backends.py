@@ -45,6 +45,10 @@ TABLE: dict[str, dict[str, str]] = {
         "keops": "r3dad.kernels.nearest_keops:knn",
         "torch": "r3dad.ops.knn:knn_definition",
     },
+    "knn_tree": {
+        "cpu": "r3dad.kernels.compiled:knn_tree",
+        "torch": "r3dad.nearest:ScipyTree",
+    },
     "cluster_distance": {
         "cuda": "r3dad.kernels.nearest_cuda:cluster_distance",
         "triton": "r3dad.kernels.nearest_triton:cluster_distance",

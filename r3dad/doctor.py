@@ -93,6 +93,7 @@ def _examples(device: str) -> dict[str, tuple[Any, ...]]:
         "reverse_diffusion": (layers, biases, *tables, zeros(1, 3), cloud, seeds, None, 0.01, "float32"),
         "encode": (cloud, [zeros(m, k) for k, m in zip(encoder, encoder[1:])], [zeros(m) for m in encoder[1:]]),
         "knn": (cloud, cloud, 64),
+        "knn_tree": (cloud[0],),
         "cluster_distance": (cloud, cloud, 64),
         "displace_patch": (cloud, seeds, 64, 0.1, "gaussian", None),
     }

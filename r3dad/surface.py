@@ -6,13 +6,11 @@ Lengths are in the unit of the clouds given (the aligned recipe uses shares of t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 
-from r3dad import backends, ops
+from r3dad.nearest import Nearest
 
 PATCHES = 1500
 VIEWS = 162
@@ -20,32 +18,22 @@ VIEWS = 162
 
 
 class Neighbours:
-    """Nearest reference points ``[R, 3]`` of any query, ascending (the one place that knows how neighbours are found).
-
-    The compiled `ops.knn` sorts the reference anew in every call and is many times faster from there; scipy's tree serves few
-    queries, and machines without the compiled kernels.
-    """
+    """Nearest reference points ``[R, 3]`` of any query, ascending: `Nearest` for arrays."""
 
     def __init__(self, reference: np.ndarray) -> None:
-        self._reference = reference
+        self._reference, self._nearest = reference, Nearest(_float32(reference))
 
-    @cached_property
-    def _tree(self) -> Any:
-        from scipy.spatial import cKDTree
+    def __call__(self, query: np.ndarray | Neighbours, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Distances (not squared) and indices ``[Q, k]`` (``[Q]`` for k = 1), of an array ``[Q, 3]`` or of another's points."""
+        if query is self._reference:
+            query = self
+        where = query._nearest if isinstance(query, Neighbours) else _float32(query)
+        distance, index = self._nearest(where, k)
+        return distance.double().numpy(), index.numpy()
 
-        return cKDTree(self._reference, balanced_tree=False, compact_nodes=False)
 
-    def __call__(self, query: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Distances (not squared) and indices ``[Q, k]`` (``[Q]`` for k = 1)."""
-        if 3 * len(query) > len(self._reference) >= k:
-            reference = torch.from_numpy(np.ascontiguousarray(self._reference, np.float32))[None]
-            same = query is self._reference
-            q = reference if same else torch.from_numpy(np.ascontiguousarray(query, np.float32))[None]
-            if backends.why_not("knn", "cpu", q, reference, k) is None:
-                squared, index = ops.knn(q, reference, k)
-                shape = (len(query), k) if k > 1 else (len(query),)
-                return squared.double().sqrt().numpy().reshape(shape), index.numpy().reshape(shape)
-        return self._tree.query(query, k=k, workers=torch.get_num_threads() if len(query) > 4000 else 1)
+def _float32(points: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(points, np.float32))
 
 
 def unit(v: np.ndarray) -> np.ndarray:
@@ -159,12 +147,12 @@ class Surface:
 
     def __post_init__(self) -> None:
         self.find = Neighbours(self.points)
-        distance, near = self.find(self.points, 17)
+        distance, near = self.find(self.find, 17)
         self.reach, self.near = distance[:, 16], near
         # At most PATCHES patches: the one of each point, the 9 nearest to each, and how far those face the same way.
         pick = thin(self.points, PATCHES)
-        find, middle, n = Neighbours(self.points[pick]), self.points[pick], self.normals[pick]
-        self.patch, self.patches = find(self.points)[1], find(middle, 9)[1]
+        find, n = Neighbours(self.points[pick]), self.normals[pick]
+        self.patch, self.patches = find(self.find)[1], find(find, 9)[1]
         self.alike = np.maximum(np.einsum("pi,pki->pk", n, n[self.patches]), 0.02)
         d = directions(self.sees.shape[1])
         around = (d @ d.T > np.cos(np.radians(17))).astype(np.float32)

@@ -33,6 +33,7 @@ LAYERS = [
         "diffusion",
         "align",
         "surface",
+        "nearest",
         "place",
         "synth",
         "simulate",

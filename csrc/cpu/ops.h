@@ -8,6 +8,14 @@ namespace r3dad {
 void knn(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t points, int k, float* distances,
          int64_t* indices, int threads);
 
+struct KdTree;
+
+// A reference [count, 3] that many searches share, finite, count >= 1; the queries are another tree's points (or its own), or
+// query [queries, 3]. Out: [queries, k].
+KdTree knn_tree(const float* points, int64_t count, int threads);
+void knn(const KdTree& tree, const KdTree& queries, int k, float* distances, int64_t* indices, int threads);
+void knn(const KdTree& tree, const float* query, int64_t queries, int k, float* distances, int64_t* indices, int threads);
+
 // query [batch, queries, 3 * k], reference [batch, rows, 3 * k], finite. Out: squared distance to the nearest row [batch, queries] and,
 // unless null, its index (ties to the smaller).
 void nearest_row(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t rows, int k, float* distances,

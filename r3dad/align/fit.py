@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from r3dad.align.cloud import Nearest, rotation_vector_matrix, spread
+from r3dad.align.cloud import rotation_vector_matrix
+from r3dad.nearest import Nearest
 
 SIGMAS = 3.0  # a residual beyond so many standard deviations has no weight
 SIGMA_FLOOR = 2e-4  # of the surface's diagonal: below it, residuals are taken for noise
@@ -56,8 +57,7 @@ class _Target:
         self.centre, self.scale = (low + high).double() / 2, float((high - low).norm())
         self.points, self.normals = points, normals
         self.nearest = nearest or Nearest(points)
-        sample = spread(points, 2000)
-        self.reach = 4 * float(self.nearest(sample, 2)[0][:, 1].median())
+        self.reach = 4 * self.nearest.spacing
 
     def residuals(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Residual along the normal and its weight [B, N], and the normal [B, N, 3], of q [B, N, 3] (mm)."""

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from r3dad.align.cloud import Nearest, normals_of, spread, thin
+from r3dad.align.cloud import normals_of, spread, thin
 from r3dad.align.fit import compose
 from r3dad.align.search import CAP, FINE, Search, visible_share
 from r3dad.align.tables import Tables
 from r3dad.errors import InputError
+from r3dad.nearest import Nearest
 
 NEAR = 0.01  # a point this close to the surface overlaps it (share of the diagonal)
 SHARE = 0.8  # of the scan must lie on the surface: the rest may be defect, strays, a fixture

@@ -10,7 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from r3dad.align.cloud import Nearest, spread, thin
+from r3dad.align.cloud import thin
+from r3dad.nearest import Nearest
 
 COARSE = 0.03  # voxel of the coarse copy of the surface
 INDEX_CELLS = 120  # voxels of the index along the longest side
@@ -26,7 +27,7 @@ class Tables:
         """points, normals: [M, 3] float32; index: what an earlier object of the same surface has as `index`, to save the time."""
         self.points, self.normals = points, normals
         self.nearest = Nearest(points)
-        self.spacing = float(self.nearest(spread(points, 2000), 2)[0][:, 1].median())
+        self.spacing = self.nearest.spacing
         self.coarse = thin(points, COARSE)[0]
         self._columns = [c.contiguous() for c in torch.cat([points, normals], 1).T]
         margin = FIELD_CAP + 0.02
