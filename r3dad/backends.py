@@ -56,6 +56,14 @@ TABLE: dict[str, dict[str, str]] = {
         "keops": "r3dad.kernels.nearest_keops:cluster_distance",
         "torch": "r3dad.ops.cluster_distance:cluster_distance_definition",
     },
+    "messages": {
+        "cpu": "r3dad.kernels.compiled:messages",
+        "torch": "r3dad.ops.messages:messages_definition",
+    },
+    "neighbour_mean": {
+        "cpu": "r3dad.kernels.compiled:neighbour_mean",
+        "torch": "r3dad.ops.neighbour_mean:neighbour_mean_definition",
+    },
     "displace_patch": {
         "cuda": "r3dad.kernels.patches_cuda:displace_patch",
         "torch": "r3dad.synth.patch_gen:displace_patch_definition",

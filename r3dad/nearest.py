@@ -13,12 +13,16 @@ from r3dad import backends
 
 
 class ScipyTree:
-    """The tree of a cloud ``[R, 3]``, where the compiled kernels are absent or not asked for."""
+    """The tree of a cloud ``[R, 3]``, where the compiled kernels are absent or not asked for. ``like`` is of use to those only."""
 
-    def __init__(self, points: Tensor) -> None:
+    def __init__(self, points: Tensor, like: ScipyTree | None = None) -> None:
+        self._points = points
+
+    @cached_property
+    def _tree(self) -> Any:
         from scipy.spatial import cKDTree
 
-        self._points, self._tree = points, cKDTree(points.numpy(), balanced_tree=False, compact_nodes=False)
+        return cKDTree(self._points.numpy(), balanced_tree=False, compact_nodes=False)
 
     def knn(self, query: Tensor | ScipyTree, k: int) -> tuple[Tensor, Tensor]:
         """Squared distances and indices ``[Q, k]`` of the nearest points, ascending, for ``[Q, 3]`` or another tree's points."""
@@ -31,12 +35,15 @@ class ScipyTree:
 class Nearest:
     """Exact nearest neighbours in a cloud of reference points ``[R, 3]``, in float32 (the one place that knows how they are found)."""
 
-    def __init__(self, points: Tensor) -> None:
-        self.points = points
+    def __init__(self, points: Tensor, like: Nearest | None = None) -> None:
+        """like: of the same points in other places, not far: sparing the ordering of them, and nothing else, is taken from it."""
+        self.points, self._like = points, like if like and like.points.shape == points.shape else None
 
     @cached_property
     def _tree(self) -> Any:
-        return backends.run("knn_tree", self.points.detach().float().contiguous())
+        points = self.points.detach().reshape(-1, 3).float().contiguous()
+        like, self._like = self._like, None
+        return backends.run("knn_tree", points, *([like._tree] if like else []))
 
     @cached_property
     def spacing(self) -> float:
@@ -46,7 +53,7 @@ class Nearest:
         return float(self(sample, 2)[0][:, 1].median())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_tree"}
+        return {**{k: v for k, v in self.__dict__.items() if k != "_tree"}, "_like": None}
 
     def __call__(self, query: Tensor | Nearest, k: int = 1) -> tuple[Tensor, Tensor]:
         """Distances (not squared) and indices, both [..., k] (without the last axis for k = 1), of the points nearest to query [..., 3].
@@ -58,7 +65,9 @@ class Nearest:
         where = query.points if isinstance(query, Nearest) else query
         found = min(k, len(self.points))
         if self.points.device.type == "cpu":
-            flat = other._tree if other else where.detach().reshape(-1, 3).float().contiguous()
+            flat = where.detach().reshape(-1, 3).float().contiguous()
+            if other and type(other._tree) is type(self._tree):
+                flat = other._tree
             squared, index = self._tree.knn(flat, found)
         else:
             from r3dad import ops
@@ -69,3 +78,15 @@ class Nearest:
             index = torch.nn.functional.pad(index, (0, k - found), value=len(self.points))
         shape = where.shape[:-1] if k == 1 else (*where.shape[:-1], k)
         return squared.to(where.dtype).sqrt().reshape(shape), index.reshape(shape)
+
+
+class Order:
+    """The order of points that are searched for again and again and move little in between."""
+
+    def __init__(self) -> None:
+        self._last: Nearest | None = None
+
+    def of(self, points: Tensor) -> Nearest:
+        """The points ``[..., 3]`` as a query."""
+        self._last = Nearest(points, self._last)
+        return self._last

@@ -93,10 +93,21 @@ def test_a_kept_tree_finds_what_a_search_finds(isa, case, threads):
         for wanted in (k, 1):
             exact, order = DEFINITIONS["knn"](cloud[None], other[None], wanted)
             tree = compiled.knn_tree(other)
-            asked = [cloud, *([compiled.knn_tree(cloud)] if len(cloud) else []), *([tree] if cloud is other else [])]
+            asked = [
+                cloud,
+                *([moved(cloud)] if len(cloud) else []),
+                *([compiled.knn_tree(cloud)] if len(cloud) else []),
+                *([tree] if cloud is other else []),
+            ]
             for q in asked:
-                distances, indices = tree.knn(q, wanted)
-                assert torch.equal(distances, exact[0]) and torch.equal(indices, order[0])
+                for kept in (tree, moved(other)):
+                    distances, indices = kept.knn(q, wanted)
+                    assert torch.equal(distances, exact[0]) and torch.equal(indices, order[0])
+
+
+def moved(cloud: torch.Tensor):
+    """A tree whose order is that of the same points in quite other places."""
+    return compiled.knn_tree(cloud, compiled.knn_tree(cloud[:, [2, 0, 1]] * torch.tensor([3.0, -1.0, 1.0])))
 
 
 def test_a_kept_tree_refuses_a_query_that_is_not_finite():

@@ -9,10 +9,14 @@ namespace r3dad {
 #include "mlp.inc"
 #include "squash.inc"
 #include "reverse.inc"
+#include "gather.inc"
 #include "probe.inc"
 
 const Kernels* kernels_avx512() {
   static const Kernels kernels = {"avx512",
+                                  VW,
+                                  messages,
+                                  neighbour_mean,
                                   knn_block,
                                   knn_brute,
                                   nearest_block,
