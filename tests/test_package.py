@@ -34,6 +34,7 @@ LAYERS = [
         "align",
         "surface",
         "nearest",
+        "planes",
         "place",
         "synth",
         "simulate",
