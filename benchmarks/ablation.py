@@ -33,7 +33,7 @@ from r3dad.recipes import aligned  # noqa: E402
 from r3dad.recipes.ground import as_tensor  # noqa: E402
 from r3dad.scans import DatasetClass, list_classes, read_scan, read_truth  # noqa: E402
 from r3dad.scorer import Scorer, top  # noqa: E402
-from r3dad.surface import Surface, thin  # noqa: E402
+from r3dad.surface import Neighbours, Surface, thin  # noqa: E402
 
 FIGURES = ("o_auroc", "p_auroc", "p_ap")
 
@@ -94,9 +94,9 @@ def raw(clouds: list[np.ndarray], most: int = 40_000, k: int = 20) -> Surface:
     return Surface(every[thin(every, most)], built.normals, built.curvature, built.sees, built.spacing)
 
 
-def without_gaps(surface: Surface, points: np.ndarray, spacing: np.ndarray):
+def without_gaps(surface: Surface, scan: Neighbours, spacing: np.ndarray):
     """Nowhere is the surface emptier than it is in half of the places that the scan should have seen."""
-    empty, seen, complete = gaps(surface, points, spacing)
+    empty, seen, complete = gaps(surface, scan, spacing)
     return np.minimum(empty, np.median(empty[seen]) if seen.any() else 0), seen, complete
 
 
@@ -117,7 +117,7 @@ PLAIN = patches(
     (Scorer, "verdict", lambda self, logits: top(np.exp(logits), SHARE)),
     (Scorer, "smooth", staticmethod(lambda scan, logits: logits)),
 )
-UNCAPPED = lambda size, j: np.ones_like(size)  # noqa: E731
+UNCAPPED = lambda size, around: np.ones_like(size)  # noqa: E731
 # Name -> context, and the functions that give what the full recipe's give: those are played from the tape.
 FRAME, SCAN, SCORE = (
     ("Frame.build", "Surface.build", "synthetic", "Geometry.of", "register", "fitted"),

@@ -40,7 +40,7 @@ def plain(points: np.ndarray, vector: np.ndarray, scale: float) -> np.ndarray:
     """
     j = Neighbours(points)(points, 16)[1]
     size = np.linalg.norm(vector, axis=1)
-    support = _unsupported(size, j)
+    support = _unsupported(size, j.T[1:9])
     mean = (np.column_stack([size, vector]) * support[:, None])[j].mean(1)
     return (mean[:, 0] + np.linalg.norm(mean[:, 1:], axis=1)) / (2 * scale)
 

@@ -7,6 +7,7 @@
 
 #include "common/philox.h"
 #include "cpu/dispatch.h"
+#include "cpu/kdtree.h"
 #include "cpu/kernels.h"
 #include "cpu/ops.h"
 
@@ -111,6 +112,29 @@ PYBIND11_MODULE(_cpu, m) {
             at<int64_t>(indices), threads);
       },
       "query, reference, batch, queries, points, k, distances, indices, threads");
+  py::class_<KdTree>(m, "KnnTree", "The tree of a reference that many searches share; keeps no pointer.")
+      .def(py::init([](Address points, int64_t count, int threads) {
+             const py::gil_scoped_release release;
+             return knn_tree(at<const float>(points), count, threads);
+           }),
+           "points, count, threads")
+      .def(
+          "moved", [](const KdTree& tree, Address points) { return moved_kdtree(tree, at<const float>(points)); },
+          "points: the same ones in other places")
+      .def(
+          "knn",
+          [](const KdTree& tree, Address query, int64_t queries, int k, Address distances, Address indices, int threads) {
+            const py::gil_scoped_release release;
+            knn(tree, at<const float>(query), queries, k, at<float>(distances), at<int64_t>(indices), threads);
+          },
+          "query, queries, k, distances, indices, threads")
+      .def(
+          "knn_of",
+          [](const KdTree& tree, const KdTree& queries, int k, Address distances, Address indices, int threads) {
+            const py::gil_scoped_release release;
+            knn(tree, queries, k, at<float>(distances), at<int64_t>(indices), threads);
+          },
+          "queries (a tree), k, distances, indices, threads");
   m.def(
       "nearest_row",
       [](Address query, Address reference, int64_t batch, int64_t queries, int64_t rows, int k, Address distances, Address indices,
@@ -127,6 +151,25 @@ PYBIND11_MODULE(_cpu, m) {
         cluster_distance(at<const float>(points), at<const float>(reconstruction), batch, n, m, k, at<float>(distances), threads);
       },
       "points, reconstruction, batch, n, m, k, distances, threads");
+  m.def("lanes", [] { return kernels().lanes; }, "Floats of a register of the instruction set in use.");
+  m.def(
+      "messages",
+      [](Address theirs, Address own, Address edge, Address points, Address normals, Address spacing, Address index, int64_t row,
+         int64_t step, int64_t n, int width, int k, Address out, int threads) {
+        const py::gil_scoped_release release;
+        messages(at<const float>(theirs), at<const float>(own), at<const float>(edge), at<const float>(points), at<const float>(normals),
+                 at<const float>(spacing), {at<const int64_t>(index), row, step}, n, width, k, at<float>(out), threads);
+      },
+      "theirs, own, edge, points, normals, spacing, index with its strides, n, width, k, out, threads");
+  m.def(
+      "neighbour_mean",
+      [](Address values, int columns, int wanted, Address index, int64_t row, int64_t step, Address weights, int64_t weight_row, int64_t weight_step,
+         int64_t n, int k, Address out, int threads) {
+        const py::gil_scoped_release release;
+        neighbour_mean(at<const float>(values), columns, wanted, {at<const int64_t>(index), row, step}, at<const float>(weights), weight_row,
+                       weight_step, n, k, at<float>(out), threads);
+      },
+      "values, columns, columns wanted, index with its strides, weights with theirs, n, k, out, threads");
   m.def("encode", &run_encode, "points, batch, n, pointwise, widths (input first), weights, biases, out, threads");
   m.def("concat_squash", &run_squash, "x, weight, bias, gate, shift, slope, batch, n, in, out, y, threads");
   m.def("concat_squash_backward", &run_squash_backward,

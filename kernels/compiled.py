@@ -14,6 +14,7 @@ from torch import Tensor
 from r3dad import _cpu
 
 _MAX_K = 512
+_MAX_HEARD = 64
 _PRECISIONS = ("float32", "bfloat16", "int8")  # in the order of csrc/cpu/kernels.h
 
 
@@ -38,13 +39,30 @@ def _slope_limits(negative_slope: float) -> str | None:
     return f"negative_slope={negative_slope} > 1" if negative_slope > 1 else None
 
 
+def _index_limits(index: Tensor, points: int) -> str | None:
+    if index.numel() == 0:
+        return None
+    least, most = index.aminmax()
+    return None if 0 <= least and most < points else f"index outside of 0..{points - 1}"
+
+
+def _message_limits(theirs: Tensor, *args: Tensor) -> str | None:
+    index, least = args[-1], _cpu.lanes()
+    if theirs.shape[1] < least or index.shape[1] > _MAX_HEARD:
+        return f"needs at least {least} channels and at most {_MAX_HEARD} neighbours"
+    return _index_limits(index, len(theirs))
+
+
 _LIMITS: dict[str, Callable[..., str | None]] = {
     "knn": _knn_limits,
+    "knn_tree": lambda points, *_: None if _finite(points) else "points are not all finite",
     "cluster_distance": _knn_limits,
     "encode": lambda points, *_: None if _finite(points) else "points are not all finite",
     "concat_squash": lambda *args: _slope_limits(args[5]),
     "concat_squash_backward": lambda *args: None,
     "reverse_diffusion": lambda *args: _slope_limits(args[10]),
+    "messages": _message_limits,
+    "neighbour_mean": lambda values, index, weights: _index_limits(index, len(values)),
 }
 
 
@@ -75,6 +93,42 @@ def knn(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return distances, indices
 
 
+class KnnTree:
+    """The tree of a cloud [R, 3] that many searches share."""
+
+    def __init__(self, points: Tensor, like: KnnTree | None = None) -> None:
+        """points: finite; like: of the same points in other places, whose order is kept."""
+        points = points.contiguous()
+        self._count = len(points)
+        if isinstance(like, KnnTree):
+            self._tree = like._tree.moved(points.data_ptr())
+        else:
+            self._tree = _cpu.KnnTree(points.data_ptr(), len(points), torch.get_num_threads())
+
+    def knn(self, query: Tensor | KnnTree, k: int) -> tuple[Tensor, Tensor]:
+        """As :func:`knn` of one cloud, for a query [Q, 3], float32, or another tree's points, 1 <= k <= min(R, 512): both [Q, k].
+
+        Raises:
+            ValueError: a query that is not finite.
+        """
+        count = query._count if isinstance(query, KnnTree) else len(query)
+        distances, indices = torch.empty(count, k), torch.empty(count, k, dtype=torch.int64)
+        out = (k, distances.data_ptr(), indices.data_ptr(), torch.get_num_threads())
+        if isinstance(query, KnnTree):
+            self._tree.knn_of(query._tree, *out)
+        else:
+            if not _finite(query):
+                raise ValueError("knn: query points must be finite")
+            query = query.contiguous()
+            self._tree.knn(query.data_ptr(), count, *out)
+        return distances, indices
+
+
+def knn_tree(points: Tensor, like: KnnTree | None = None) -> KnnTree:
+    """See :class:`r3dad.nearest.ScipyTree`."""
+    return KnnTree(points, like)
+
+
 def cluster_distance(points: Tensor, reconstruction: Tensor, k: int) -> Tensor:
     """See :func:`r3dad.ops.cluster_distance`."""
     points, reconstruction = points.contiguous(), reconstruction.contiguous()
@@ -98,6 +152,42 @@ def nearest_row(query: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         *(distances.data_ptr(), indices.data_ptr(), torch.get_num_threads()),
     )
     return distances, indices
+
+
+def messages(
+    theirs: Tensor, own: Tensor, edge: Tensor, points: Tensor, normals: Tensor, spacing: Tensor, index: Tensor
+) -> Tensor:
+    """See :func:`r3dad.ops.messages`; nothing per neighbour is stored."""
+    # Kept in a list: a contiguous copy must outlive the call.
+    held = [t.contiguous() for t in (theirs, own, edge.T, points, normals, spacing)]
+    n, width = own.shape
+    out = own.new_empty((n, 2 * width))
+    _cpu.messages(
+        *(*(t.data_ptr() for t in held), index.data_ptr(), *index.stride(), n, width, index.shape[1]),
+        *(out.data_ptr(), torch.get_num_threads()),
+    )
+    return out
+
+
+def neighbour_mean(values: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    """See :func:`r3dad.ops.neighbour_mean`."""
+    n, columns = values.shape
+    # Whole registers of columns.
+    padded = torch.nn.functional.pad(values, (0, -columns % _cpu.lanes())).contiguous()
+    out = values.new_empty((len(index), columns))
+    _cpu.neighbour_mean(
+        *(
+            padded.data_ptr(),
+            padded.shape[1],
+            columns,
+            index.data_ptr(),
+            *index.stride(),
+            weights.data_ptr(),
+            *weights.stride(),
+        ),
+        *(len(index), index.shape[1], out.data_ptr(), torch.get_num_threads()),
+    )
+    return out
 
 
 _POINTWISE = 4  # layers of the encoder before the maximum over points

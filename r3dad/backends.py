@@ -45,12 +45,24 @@ TABLE: dict[str, dict[str, str]] = {
         "keops": "r3dad.kernels.nearest_keops:knn",
         "torch": "r3dad.ops.knn:knn_definition",
     },
+    "knn_tree": {
+        "cpu": "r3dad.kernels.compiled:knn_tree",
+        "torch": "r3dad.nearest:ScipyTree",
+    },
     "cluster_distance": {
         "cuda": "r3dad.kernels.nearest_cuda:cluster_distance",
         "triton": "r3dad.kernels.nearest_triton:cluster_distance",
         "cpu": "r3dad.kernels.compiled:cluster_distance",
         "keops": "r3dad.kernels.nearest_keops:cluster_distance",
         "torch": "r3dad.ops.cluster_distance:cluster_distance_definition",
+    },
+    "messages": {
+        "cpu": "r3dad.kernels.compiled:messages",
+        "torch": "r3dad.ops.messages:messages_definition",
+    },
+    "neighbour_mean": {
+        "cpu": "r3dad.kernels.compiled:neighbour_mean",
+        "torch": "r3dad.ops.neighbour_mean:neighbour_mean_definition",
     },
     "displace_patch": {
         "cuda": "r3dad.kernels.patches_cuda:displace_patch",

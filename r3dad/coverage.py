@@ -17,17 +17,17 @@ EVERYWHERE = 0.9
 """A scan that covers this share of what no view shows for sure (walls of pockets, gaps between fins) was taken from everywhere."""
 
 
-def gaps(surface: Surface, points: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def gaps(surface: Surface, scan: Neighbours, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Emptiness of every surface point ``[S]`` in spacings of the scan there, whether the scan should have seen it, and the share covered.
 
-    ``spacing [N]`` is the scan's local spacing. Emptiness is 0 where the sensor could not look.
+    ``scan``: its points; ``spacing [N]``: its local spacing. Emptiness is 0 where the sensor could not look.
     """
-    least, i = Neighbours(points)(surface.points)
+    least, i = scan(surface.find)
     empty = np.minimum(least, 0.15) / spacing[i]
     # A scan covers a fifth of the surface at least.
     covered = empty < 1.5 * max(1.0, 2 * float(np.quantile(empty, 0.2)))
     seen = expected(surface, covered)
-    return empty * seen, seen, float(covered[surface.firm.any(1)].mean())
+    return empty * seen, seen, float(covered[surface.sure].mean())
 
 
 def expected(surface: Surface, covered: np.ndarray) -> np.ndarray:
@@ -37,13 +37,14 @@ def expected(surface: Surface, covered: np.ndarray) -> np.ndarray:
     expected where such a view and nearly all views next to it see it, and its surroundings too. From a scan taken from everywhere the
     whole surface is expected.
     """
-    sees = surface.sees.astype(np.float32)
-    total = sees.sum(0)
-    share = ((covered | _holes(surface, covered)).astype(np.float32) @ sees) / np.maximum(total, 1)
+    total = np.bitwise_count(surface.seen_bits).sum(1, dtype=np.int64)
+    filled = np.packbits(covered | _holes(surface, covered))
+    share = np.bitwise_count(surface.seen_bits & filled).sum(1, dtype=np.int64) / np.maximum(total, 1)
     share[total < 0.02 * total.max()] = 0
-    found = np.asarray(surface.firm[:, share > share.max() - ALIKE].any(1))
+    bits = np.bitwise_or.reduce(surface.sure_bits[share > share.max() - ALIKE], 0)
+    found = np.unpackbits(bits, count=len(covered)).astype(bool)
     for _ in range(2):
-        found = found & (found[surface.near].mean(1) > 0.9)
+        found = found & (found.take(surface.near.T).sum(0, dtype=np.uint8) > 0.9 * surface.near.shape[1])
     unsure = covered[~found]
     return np.ones_like(found) if len(unsure) == 0 or unsure.mean() > EVERYWHERE else found
 
@@ -57,10 +58,7 @@ def _holes(surface: Surface, covered: np.ndarray) -> np.ndarray:
     place = np.full(len(covered), -1)
     place[bare] = np.arange(len(bare))
     near = surface.near[bare, 1:7]
-    # The two sides of a thin wall are not one place.
-    row, column = np.nonzero(
-        (place[near] >= 0) & (np.einsum("nki,ni->nk", surface.normals[near], surface.normals[bare]) > -0.5)
-    )
+    row, column = np.nonzero((place[near] >= 0) & surface.joined[bare])
     links = coo_matrix((np.ones(len(row), bool), (row, place[near[row, column]])), (len(bare), len(bare)))
     part = connected_components(links, directed=False)[1]
     small = np.bincount(part, minlength=1) < LARGEST * len(covered)

@@ -83,6 +83,7 @@ def _examples(device: str) -> dict[str, tuple[Any, ...]]:
         return torch.zeros(shape, device=device)
 
     cloud, seeds = zeros(1, 2048, 3), torch.zeros(1, dtype=torch.int64, device=device)
+    near = torch.zeros(2048, 16, dtype=torch.int64, device=device)
     widths = (3, 128, 256, 512, 256, 128, 3)
     layers = [zeros(m, k) for k, m in zip(widths, widths[1:])]
     biases = [zeros(m) for m in widths[1:]]
@@ -95,7 +96,10 @@ def _examples(device: str) -> dict[str, tuple[Any, ...]]:
         "reverse_diffusion": (layers, biases, *tables, zeros(1, 3), cloud, seeds, None, 0.01, "float32"),
         "encode": (cloud, [zeros(m, k) for k, m in zip(encoder, encoder[1:])], [zeros(m) for m in encoder[1:]]),
         "knn": (cloud, cloud, 64),
+        "knn_tree": (cloud[0],),
         "cluster_distance": (cloud, cloud, 64),
+        "messages": (*[zeros(2048, 40)] * 2, zeros(40, 4), cloud[0], cloud[0], zeros(2048), near),
+        "neighbour_mean": (zeros(2048, 10), near, zeros(2048, 16)),
         "displace_patch": (cloud, seeds, 64, 0.1, "gaussian", None),
     }
 

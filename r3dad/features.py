@@ -5,12 +5,16 @@ Lengths are shares of the part's diagonal. Everything is linear in the number of
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from r3dad import ops
 from r3dad.coverage import gaps
-from r3dad.surface import Departure, Neighbours, Surface, surface_normals
+from r3dad.planes import surface_normals
+from r3dad.surface import Departure, Neighbours, Surface
 
 NEIGHBOURS = 32
 FLOOR = 0.001
@@ -32,108 +36,158 @@ class ScanFeatures:
     spacing: float
 
 
-def _mean(values: np.ndarray, weights: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """Weighted mean of ``values [N, C]`` over neighbours ``j [N, k]``."""
-    return np.einsum("nk,nkc->nc", weights, values[j]) / np.maximum(weights.sum(1), 1e-6)[:, None]
+def _mean(values: np.ndarray, j: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Mean of ``values [N, C]`` over neighbours ``j [N, k]``, plain or weighted: float32."""
+    w = np.broadcast_to(np.float32(1), j.shape) if weights is None else weights
+    with warnings.catch_warnings():  # of an array that cannot be written to: nothing writes
+        warnings.simplefilter("ignore", UserWarning)
+        return ops.neighbour_mean(*(torch.from_numpy(x) for x in (np.float32(values), j, w))).numpy()
 
 
-def _unsupported(size: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """Factor in 0..1 that caps a stray point at twice the third largest size among its 8 neighbours."""
-    third = np.partition(size[j[:, 1:9]], 5, axis=1)[:, 5]
-    return np.minimum(1, 2 * third / np.maximum(size, 1e-9))
+def _unsupported(size: np.ndarray, around: np.ndarray) -> np.ndarray:
+    """Factor in 0..1 that caps a stray point at twice the third largest ``size [..., N]`` among its neighbours ``around [8, N]``."""
+    most = [np.full(size.shape, -np.inf)] * 3
+    for row in around:
+        x = size.take(row, -1)
+        for rank in range(3):
+            most[rank], x = np.maximum(most[rank], x), np.minimum(most[rank], x)
+    return np.minimum(1, 2 * most[2] / np.maximum(size, 1e-9))
 
 
 def _squash(x: np.ndarray) -> np.ndarray:
     return np.arcsinh(2 * x)
 
 
-def _scales(field: np.ndarray, weights: np.ndarray, j: np.ndarray, wide: bool) -> list[np.ndarray]:
-    """Means of ``field [N, C]`` over 8, 16 and 32 neighbours; wide: and over the neighbours' neighbours, twice."""
-    flat = np.ones_like(weights[:, :16])
-    levels = [_mean(field, flat[:, :8], j[:, :8]), _mean(field, flat, j[:, :16]), _mean(field, weights, j)]
-    for _ in range(2 if wide else 0):
-        levels.append(_mean(levels[-1], weights[:, ::2], j[:, ::2]))
-    return levels
-
-
 def describe(surface: Surface, fitted: list[np.ndarray]) -> tuple[ScanFeatures, list[Departure]]:
     """Features of a scan fitted to ``surface`` in several ways: clouds ``[N, 3]`` of the same points, the first for shape and gaps."""
     q = fitted[0]
-    distance, j = Neighbours(q)(q, NEIGHBOURS + 1)
-    j = j[:, :NEIGHBOURS]
-    departures = [surface.departure(p) for p in fitted]
+    find = Neighbours(q)
+    distance, j = find(find, NEIGHBOURS + 1)
+    distance, j = distance.astype(np.float32), j[:, :NEIGHBOURS]
+    around = np.ascontiguousarray(j.T)
+    departures = [surface.departure(p, query=find if p is q else Neighbours(p, like=find)) for p in fitted]
     first = departures[0]
     near = first.near
     normals = surface.normals[near].astype(np.float32)
     noise = float(np.median(np.abs(first.signed)))
     scale = np.float32(noise + FLOOR)
-    weights = np.maximum(np.einsum("nki,ni->nk", normals[j], normals), 0.02).astype(np.float32)
-    columns: list[np.ndarray] = []
-    # The benefit of the doubt at edges.
-    size = np.abs(first.signed)
-    support = _unsupported(size, j)
-    field = np.column_stack([size, first.vector]).astype(np.float32) * support[:, None].astype(np.float32)
-    for x in _scales(field, weights, j, False):
-        drift = np.linalg.norm(x[:, 1:], axis=1)
-        columns += [np.log((x[:, 0] + 1e-4) / scale), np.log((drift + 1e-4) / scale)]
-    columns += [_squash(field[:, 0] / scale), _squash(10 * size * (1 - support) / scale)]
-    # Planes of the nearest surface points, under every fit, at all scales.
-    for d in departures:
-        size = np.abs(d.plane)
-        signed = (d.plane * _unsupported(size, j)).astype(np.float32)
-        columns.append(_squash(signed / scale))
-        field = np.column_stack([signed, np.abs(signed)])
-        for x in _scales(field, weights, j, True) + surface.coarse(field, near):
-            columns += [
-                _squash(2 * x[:, 0] / scale),
-                np.log((x[:, 1] + 1e-4) / scale),
-                np.log((np.abs(x[:, 0]) + 1e-4) / scale),
-            ]
+    local = np.sort(distance[:, 8].take(j[:, ::2]), axis=1)[:, 7:9].mean(1)
+    gap = _Gaps(surface, find, q, local, near)
+    # Departures: with the benefit of the doubt at edges, then from the nearest surface point's plane, under every fit.
+    size = np.abs(np.stack([first.signed, *(d.plane for d in departures)]))
+    support = _unsupported(size, around[1:9])
+    doubt = np.vstack([size[:1], first.vector.T]) * support[0]
+    planes = np.stack([d.plane for d in departures]) * support[1:]
+    field = np.concatenate([doubt, planes, np.abs(planes)]).astype(np.float32).T
     # What sticks out of an edge or is worn off it lies beyond one of its planes only.
-    for sided in (first.low, first.high):
-        x = _squash(sided / scale)
-        columns += [x, x[j[:, :8]].mean(1), x[j[:, :32]].mean(1)]
+    sided = _squash(np.stack([first.low, first.high], 1) / scale)
     # Shape of the scan against the surface's.
-    x = q[j[:, :14]]
-    own, curvature = surface_normals(q, x, np.full(x.shape[:2], 1 / x.shape[1]))
-    turned = 1 - np.abs((own * normals).sum(1))
-    shape = np.column_stack([curvature, turned, surface.curvature[near]])
-    around = shape[j[:, :16]].mean(1)
-    local = np.median(distance[:, 8][j[:, ::2]], axis=1)
+    own, curvature = surface_normals(q, j[:, :14])
+    shape = np.stack([curvature, 1 - np.abs((own * normals).sum(1)), surface.curvature[near]], 1)
     ratio = distance[:, 16] / surface.reach[near]
     density = np.log(ratio / np.median(ratio))
-    columns += [*np.log(shape + 0.02).T, *np.log(around + 0.02).T, density, density[j[:, :16]].mean(1)]
-    # Surface the scan should have seen and did not, carried to the points beside it, and how gappy the scan is anyway.
-    empty, expected, complete = gaps(surface, q, local)
-    wide = empty[surface.near].mean(1)
-    beside = surface.near[near]
-    typical = float(np.quantile(wide[expected], 0.95)) if expected.any() else 1.0
-    coverage = wide[near]
-    hops = [wide]
-    for _ in range(3):
-        hops.append(hops[-1][surface.near].max(1))
-    # A scan's points stand apart by several of the surface's: from a gap's inside to its rim it may be a few steps.
-    core = np.flatnonzero(wide > 0.4 + 1.4 * typical)
-    lost = np.minimum(Neighbours(surface.points[core])(q)[0], 0.1) if len(core) else np.full(len(q), 0.1)
-    columns += [np.log(lost + 0.002), np.log((lost + 0.002) / local)]
-    columns += [np.log((0.1 + h[near]) / (0.1 + typical)) for h in hops[2:]]
+    # Means over neighbours: 8, 16 and 32; the 32 of departures weighted by how far they face the same way, then theirs, twice.
+    side = [normals.T[c].take(around) * normals.T[c] for c in range(3)]
+    weights = np.maximum(side[0] + side[1] + side[2], 0.02).T
+    mean8 = _mean(np.column_stack([field, sided]), j[:, :8])
+    mean16 = _mean(np.column_stack([field, shape, density, q]), j[:, :16])
+    mean32 = _mean(np.column_stack([sided, q, gap.coverage]), j)
+    c = field.shape[1]
+    levels = [mean8[:, :c], mean16[:, :c], _mean(field, j, weights)]
+    wide = [level[:, 4:] for level in levels]
+    for _ in range(2):
+        wide.append(_mean(wide[-1], j[:, ::2], weights[:, ::2]))
+    wide += surface.coarse(field[:, 4:], near)
+
+    columns: list[np.ndarray] = []
+    for x in levels:
+        drift = np.linalg.norm(x[:, 1:4], axis=1)
+        columns += [np.log((x[:, 0] + 1e-4) / scale), np.log((drift + 1e-4) / scale)]
+    columns += [_squash(field[:, 0] / scale), _squash(10 * size[0] * (1 - support[0]) / scale)]
+    for i in range(len(fitted)):
+        columns.append(_squash(field[:, 4 + i] / scale))
+        for x in wide:
+            signed, absolute = x[:, i], x[:, len(fitted) + i]
+            columns += [
+                _squash(2 * signed / scale),
+                np.log((absolute + 1e-4) / scale),
+                np.log((np.abs(signed) + 1e-4) / scale),
+            ]
+    for i in range(2):
+        columns += [sided[:, i], mean8[:, c + i], mean32[:, i]]
+    columns += [*np.log(shape + 0.02).T, *np.log(mean16[:, c : c + 3] + 0.02).T, density, mean16[:, c + 3]]
+    columns += gap.columns()
     # Neighbours on one side only: a rim, or the border of the view.
-    for k in (16, 32):
-        columns.append(np.linalg.norm(q[j[:, :k]].mean(1) - q, axis=1) / distance[:, k - 1])
-    carried = [
-        empty[near],
-        coverage,
-        wide[beside].max(1),
-        empty[beside].max(1),
-        coverage[j].max(1),
-        coverage[j].mean(1),
-        wide[beside].mean(1),
-    ]
-    columns += [np.log(0.1 + v) for v in carried]
-    columns += [np.log((0.1 + carried[2]) / (0.1 + typical)), np.log((0.1 + carried[4]) / (0.1 + typical))]
-    columns += [expected[near], expected[beside].mean(1), np.full(len(q), np.log(0.1 + typical))]
-    gap = float(np.mean(np.sort(wide)[-5:]))
+    for k, middle in ((16, mean16[:, c + 4 :]), (32, mean32[:, 2:5])):
+        columns.append(np.linalg.norm(middle - q, axis=1) / distance[:, k - 1])
+    columns += gap.carried(gap.coverage.take(around).max(0), mean32[:, 5])
     columns += [np.full(len(q), np.log(noise + 1e-4)), np.log(local + 1e-4), np.log(local / (noise + 1e-4))]
-    nodes = np.column_stack(columns).astype(np.float32)
-    spacing = float(np.median(local))
-    return ScanFeatures(nodes, j, q.astype(np.float32), normals, gap, typical, complete, noise, spacing), departures
+    nodes = np.stack([x.astype(np.float32) for x in columns]).T
+    return ScanFeatures(
+        nodes=nodes,
+        neighbours=j,
+        points=q.astype(np.float32),
+        normals=normals,
+        gap=float(np.mean(np.partition(gap.wide, -5)[-5:])),
+        typical=gap.typical,
+        complete=gap.complete,
+        noise=noise,
+        spacing=float(np.median(local)),
+    ), departures
+
+
+class _Gaps:
+    """Surface that a scan should have seen and did not, carried to the points beside it, and how gappy the scan is anyway."""
+
+    def __init__(
+        self, surface: Surface, find: Neighbours, points: np.ndarray, local: np.ndarray, near: np.ndarray
+    ) -> None:
+        self.surface, self.points, self.local, self.near = surface, points, local, near
+        empty, self.expected, self.complete = gaps(surface, find, local)
+        self.empty = empty.astype(np.float32)
+        self.beside = surface.near.T
+        self.wide = self.empty.take(self.beside).mean(0)
+        self.typical = float(np.quantile(self.wide[self.expected], 0.95)) if self.expected.any() else 1.0
+        self.coverage = self.wide[near]
+        self._hops = [self.wide]
+        for _ in range(3):
+            self._hops.append(self._hops[-1].take(self.beside).max(0))
+
+    def _log(self, x: np.ndarray) -> np.ndarray:
+        return np.log((0.1 + x) / (0.1 + self.typical))
+
+    def columns(self) -> list[np.ndarray]:
+        """Distance to the nearest gap, and the gaps up to three steps away."""
+        # A scan's points stand apart by several of the surface's: from a gap's inside to its rim it may be a few steps.
+        core = np.flatnonzero(self.wide > 0.4 + 1.4 * self.typical)
+        lost = np.full(len(self.points), 0.1)
+        if len(core):
+            lost = np.minimum(Neighbours(self.surface.points[core])(self.points)[0], 0.1)
+        return [
+            np.log(lost + 0.002),
+            np.log((lost + 0.002) / self.local),
+            *(self._log(h[self.near]) for h in self._hops[2:]),
+        ]
+
+    def carried(self, most: np.ndarray, mean: np.ndarray) -> list[np.ndarray]:
+        """Emptiness at and beside the points; of the points' neighbours the ``most`` and the ``mean``."""
+        near = self.near
+        beside = self._hops[1][near]
+        carried = [
+            self.empty[near],
+            self.coverage,
+            beside,
+            self.empty.take(self.beside).max(0)[near],
+            most,
+            mean,
+            self.wide.take(self.beside).mean(0)[near],
+        ]
+        expected = self.expected.astype(np.float32)
+        return [
+            *(np.log(0.1 + v) for v in carried),
+            self._log(beside),
+            self._log(most),
+            expected[near],
+            expected.take(self.beside).mean(0)[near],
+            np.full(len(near), np.log(0.1 + self.typical)),
+        ]

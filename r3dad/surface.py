@@ -6,13 +6,12 @@ Lengths are in the unit of the clouds given (the aligned recipe uses shares of t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 
-from r3dad import backends, ops
+from r3dad.nearest import Nearest
+from r3dad.planes import surface_normals
 
 PATCHES = 1500
 VIEWS = 162
@@ -20,32 +19,24 @@ VIEWS = 162
 
 
 class Neighbours:
-    """Nearest reference points ``[R, 3]`` of any query, ascending (the one place that knows how neighbours are found).
+    """Nearest reference points ``[R, 3]`` of any query, ascending: `Nearest` for arrays."""
 
-    The compiled `ops.knn` sorts the reference anew in every call and is many times faster from there; scipy's tree serves few
-    queries, and machines without the compiled kernels.
-    """
-
-    def __init__(self, reference: np.ndarray) -> None:
+    def __init__(self, reference: np.ndarray, like: Neighbours | None = None) -> None:
+        """like: of the same points in other places, not far; it spares some time."""
         self._reference = reference
+        self._nearest: Nearest = Nearest(_float32(reference), like._nearest if like else None)
 
-    @cached_property
-    def _tree(self) -> Any:
-        from scipy.spatial import cKDTree
+    def __call__(self, query: np.ndarray | Neighbours, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Distances (not squared) and indices ``[Q, k]`` (``[Q]`` for k = 1), of an array ``[Q, 3]`` or of another's points."""
+        if query is self._reference:
+            query = self
+        where = query._nearest if isinstance(query, Neighbours) else _float32(query)
+        distance, index = self._nearest(where, k)
+        return distance.double().numpy(), index.numpy()
 
-        return cKDTree(self._reference, balanced_tree=False, compact_nodes=False)
 
-    def __call__(self, query: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Distances (not squared) and indices ``[Q, k]`` (``[Q]`` for k = 1)."""
-        if 3 * len(query) > len(self._reference) >= k:
-            reference = torch.from_numpy(np.ascontiguousarray(self._reference, np.float32))[None]
-            same = query is self._reference
-            q = reference if same else torch.from_numpy(np.ascontiguousarray(query, np.float32))[None]
-            if backends.why_not("knn", "cpu", q, reference, k) is None:
-                squared, index = ops.knn(q, reference, k)
-                shape = (len(query), k) if k > 1 else (len(query),)
-                return squared.double().sqrt().numpy().reshape(shape), index.numpy().reshape(shape)
-        return self._tree.query(query, k=k, workers=torch.get_num_threads() if len(query) > 4000 else 1)
+def _float32(points: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(points, np.float32))
 
 
 def unit(v: np.ndarray) -> np.ndarray:
@@ -112,16 +103,6 @@ def front(points: np.ndarray, view: np.ndarray, pixel: float) -> tuple[np.ndarra
     return behind, behind <= 0
 
 
-def surface_normals(points: np.ndarray, neighbours: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unoriented normals ``[N, 3]`` and curvature ``[N]`` (root of the least over the other eigenvalues).
-
-    ``neighbours [N, k, 3]`` are positions, ``weights [N, k]`` sum to 1.
-    """
-    x = neighbours - np.einsum("nk,nki->ni", weights, neighbours)[:, None]
-    value, vector = np.linalg.eigh(np.einsum("nk,nki,nkj->nij", weights, x, x))
-    return vector[:, :, 0], np.sqrt(np.maximum(value[:, 0], 0) / np.maximum(value[:, 1:].sum(1), 1e-18))
-
-
 @dataclass
 class Departure:
     """Where points lie beside the surface: all arrays have one entry per point.
@@ -143,6 +124,10 @@ class Surface:
     """A denoised, oriented cloud: what a good part looks like.
 
     ``points [S, 3]``, outward ``normals [S, 3]``, ``curvature [S]``, ``sees [S, VIEWS]`` (bool: seen from that direction).
+
+    Made of them: ``near [S, 17]``, the nearest points, itself first; ``reach [S]``, how far they lie; ``joined [S, 6]``, whether the six
+    next to a point are of the same side of a wall; ``seen_bits`` and ``sure_bits [VIEWS, S / 8]``, which points a view sees, and which for
+    sure; ``sure [S]``, from some view.
     """
 
     points: np.ndarray
@@ -152,24 +137,34 @@ class Surface:
     spacing: float
     reach: np.ndarray = field(init=False)
     near: np.ndarray = field(init=False)
-    firm: np.ndarray = field(init=False)
+    seen_bits: np.ndarray = field(init=False)
+    sure_bits: np.ndarray = field(init=False)
+    sure: np.ndarray = field(init=False)
+    joined: np.ndarray = field(init=False)
     patch: np.ndarray = field(init=False)
     patches: np.ndarray = field(init=False)
     alike: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.find = Neighbours(self.points)
-        distance, near = self.find(self.points, 17)
-        self.reach, self.near = distance[:, 16], near
+        distance, near = self.find(self.find, 17)
+        self.reach, self.near = distance[:, 16], np.asfortranarray(near)  # read neighbour by neighbour
+        self._columns = [np.ascontiguousarray(c, np.float64) for x in (self.points, self.normals) for c in x.T]
         # At most PATCHES patches: the one of each point, the 9 nearest to each, and how far those face the same way.
         pick = thin(self.points, PATCHES)
-        find, middle, n = Neighbours(self.points[pick]), self.points[pick], self.normals[pick]
-        self.patch, self.patches = find(self.points)[1], find(middle, 9)[1]
+        find, n = Neighbours(self.points[pick]), self.normals[pick]
+        self.patch, self.patches = find(self.find)[1], find(find, 9)[1]
         self.alike = np.maximum(np.einsum("pi,pki->pk", n, n[self.patches]), 0.02)
         d = directions(self.sees.shape[1])
         around = (d @ d.T > np.cos(np.radians(17))).astype(np.float32)
         # Seen for sure: head-on enough for any sensor, and from nearly all directions around.
-        self.firm = (self.sees.astype(np.float32) @ (around / around.sum(1)) > 0.9) & (self.normals @ d.T > 0.4)
+        firm = (self.sees.astype(np.float32) @ (around / around.sum(1)) > 0.9) & (self.normals @ d.T > 0.4)
+        self.sure = firm.any(1)
+        # View by view, a bit per point.
+        self.seen_bits, self.sure_bits = (np.packbits(x.T, axis=1) for x in (self.sees, firm))
+        # The two sides of a thin wall are not one place.
+        beside = self.near[:, 1:7]
+        self.joined = np.einsum("nki,ni->nk", self.normals[beside], self.normals) > -0.5
 
     @classmethod
     def build(cls, clouds: list[np.ndarray], most: int = 40_000, k: int = 20) -> Surface:
@@ -181,7 +176,7 @@ class Surface:
         w = np.exp(-((distance / (0.6 * distance[:, -1:])) ** 2))
         w /= w.sum(1, keepdims=True)
         p, q = every[pick], every[j]
-        n, curvature = surface_normals(p, q, w)
+        n, curvature = surface_normals(every, j, w)
         # Every neighbour's normal: that of the picked point nearest to it.
         owner = np.full(len(every), -1)
         owner[pick] = np.arange(len(pick))
@@ -200,22 +195,25 @@ class Surface:
         p = p + ((w * off).sum(1) / np.maximum(w.sum(1), 1e-12))[:, None] * n
         return cls(p, n, curvature, sees, spacing)
 
-    def departure(self, points: np.ndarray, k: int = 5) -> Departure:
-        """How far each of ``points [N, 3]`` lies off the surface: the smallest of the plane distances of ``k`` candidates."""
-        j = self.find(points, k)[1]
-        v = points[:, None] - self.points[j]
-        n = self.normals[j]
-        off = (v * n).sum(2)
-        along2 = np.maximum((v * v).sum(2) - off * off, 0)
-        beyond = np.maximum(np.sqrt(along2) - 3 * self.spacing, 0)
-        size = np.hypot(off, beyond)
-        best = size.argmin(1)
-        r = np.arange(len(points))
-        plane, low, high = off[:, 0], off.min(1), off.max(1)
-        off, beyond, n, v = off[r, best], beyond[r, best], n[r, best], v[r, best]
-        flat = v - off[:, None] * n
-        vector = off[:, None] * n + (beyond / np.maximum(np.sqrt(along2[r, best]), 1e-12))[:, None] * flat
-        return Departure(size[r, best] * np.where(off < 0, -1.0, 1.0), vector, plane, low, high, j[:, 0])
+    def departure(self, points: np.ndarray, k: int = 5, query: Neighbours | None = None) -> Departure:
+        """How far each of ``points [N, 3]`` lies off the surface: the smallest of the plane distances of ``k`` candidates.
+
+        ``query``: the points' own neighbours, where there are such already.
+        """
+        j = np.ascontiguousarray(self.find(query or points, k)[1].T)
+        # Coordinate by coordinate, candidate by candidate: [k, N].
+        v = [p - column.take(j) for p, column in zip(points.T, self._columns[:3], strict=True)]
+        n = [column.take(j) for column in self._columns[3:]]
+        off = v[0] * n[0] + v[1] * n[1] + v[2] * n[2]
+        along = np.sqrt(np.maximum(v[0] * v[0] + v[1] * v[1] + v[2] * v[2] - off * off, 0))
+        beyond = np.maximum(along - 3 * self.spacing, 0)
+        size = off * off + beyond * beyond
+        best = size.argmin(0) * len(points) + np.arange(len(points))
+        plane, low, high = off[0], off.min(0), off.max(0)
+        size, off, along, beyond, *vn = (x.take(best) for x in (size, off, along, beyond, *v, *n))
+        out = beyond / np.maximum(along, 1e-12)
+        vector = np.stack([off * n + out * (v - off * n) for v, n in zip(vn[:3], vn[3:], strict=True)], 1)
+        return Departure(np.sqrt(size) * np.where(off < 0, -1.0, 1.0), vector, plane, low, high, j[0])
 
     def coarse(self, values: np.ndarray, near: np.ndarray) -> list[np.ndarray]:
         """``values [N, C]`` of points whose nearest surface points are ``near [N]``, averaged over the 9 patches around, and once more.

@@ -114,6 +114,36 @@ def test_results_do_not_depend_on_the_number_of_threads(op, case, threads):
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
 
 
+@pytest.mark.parametrize("case", CASES["knn"])
+def test_a_kept_tree_finds_what_a_search_finds(isa, case, threads):
+    query, reference, k = CASES["knn"][case]
+    threads(2)
+    for cloud, other in zip(query, reference):
+        for wanted in (k, 1):
+            exact, order = DEFINITIONS["knn"](cloud[None], other[None], wanted)
+            tree = compiled.knn_tree(other)
+            asked = [
+                cloud,
+                *([moved(cloud)] if len(cloud) else []),
+                *([compiled.knn_tree(cloud)] if len(cloud) else []),
+                *([tree] if cloud is other else []),
+            ]
+            for q in asked:
+                for kept in (tree, moved(other)):
+                    distances, indices = kept.knn(q, wanted)
+                    assert torch.equal(distances, exact[0]) and torch.equal(indices, order[0])
+
+
+def moved(cloud: torch.Tensor):
+    """A tree whose order is that of the same points in quite other places."""
+    return compiled.knn_tree(cloud, compiled.knn_tree(cloud[:, [2, 0, 1]] * torch.tensor([3.0, -1.0, 1.0])))
+
+
+def test_a_kept_tree_refuses_a_query_that_is_not_finite():
+    with pytest.raises(ValueError, match="must be finite"):
+        compiled.knn_tree(torus(200)[0]).knn(torch.full((1, 3), float("nan")), 1)
+
+
 @pytest.mark.parametrize("op, case", [("knn", "batch"), ("cluster_distance", "surface"), ("encode", "many clouds")])
 def test_results_do_not_depend_on_the_order_of_the_batch(op, case, threads):
     threads(2)

@@ -18,6 +18,8 @@ from r3dad.ops.cluster_distance import cluster_distance_definition, clusters
 from r3dad.ops.concat_squash import concat_squash_backward_definition, concat_squash_definition
 from r3dad.ops.encode import encode_definition
 from r3dad.ops.knn import knn_definition
+from r3dad.ops.messages import messages_definition
+from r3dad.ops.neighbour_mean import neighbour_mean_definition
 from r3dad.ops.reverse_diffusion import quantised_product, quantised_weight, reverse_diffusion_definition
 
 DEFINITIONS = {
@@ -27,6 +29,8 @@ DEFINITIONS = {
     "reverse_diffusion": reverse_diffusion_definition,
     "knn": knn_definition,
     "cluster_distance": cluster_distance_definition,
+    "messages": messages_definition,
+    "neighbour_mean": neighbour_mean_definition,
 }
 FLOOR = 1e-6  # of the largest value
 
@@ -166,6 +170,27 @@ def cluster_cases() -> dict[str, tuple]:
     }
 
 
+def messages_case(n: int, width: int, k: int, stride: int = 1) -> tuple:
+    """Every ``stride``-th neighbour; itself first."""
+    g = rng(n + width + k)
+    theirs, own = torch.randn(2, n, width, generator=g) * 2
+    points = torus(n)[0] if n else torch.zeros(0, 3)
+    normals = torch.nn.functional.normalize(torch.randn(n, 3, generator=g), dim=1)
+    near = knn_definition(points[None], points[None], k * stride)[1][0] if n else torch.zeros(0, k, dtype=torch.int64)
+    spacing = 0.05 + 0.1 * torch.rand(n, generator=g)
+    return theirs, own, torch.randn(width, 4, generator=g), points, normals, spacing, near[:, ::stride]
+
+
+def mean_case(values: int, points: int, columns: int, k: int, stride: int = 1) -> tuple:
+    g = rng(points + columns + k)
+    index = torch.randint(values, (points, k), generator=g)
+    return (
+        torch.randn(values, columns, generator=g),
+        index[:, ::stride],
+        torch.rand(points, k, generator=g)[:, ::stride],
+    )
+
+
 def with_strides(args: tuple) -> tuple:
     """The same values, no tensor contiguous."""
     return tuple(
@@ -228,6 +253,28 @@ CASES: dict[str, dict[str, tuple]] = {
     | {"not contiguous": with_strides(reverse_case(2, 50, 2, (16, 24, 3), features=3))},
     "knn": knn_cases(),
     "cluster_distance": cluster_cases(),
+    "messages": {
+        "scorer": messages_case(700, 40, 16),
+        "every second of 32": messages_case(300, 40, 16, 2),
+        "whole registers": messages_case(100, 64, 16),
+        "odd": messages_case(77, 53, 7),
+        "one register": messages_case(50, 16, 1),
+        "many neighbours": messages_case(90, 33, 64),
+        "one point": messages_case(1, 20, 1),
+        "no point": messages_case(0, 40, 16),
+        "not contiguous": with_strides(messages_case(60, 24, 9)),
+        "far apart": (*messages_case(60, 24, 9)[:5], torch.full((60,), 1e-4), messages_case(60, 24, 9)[6]),
+        "large": tuple(50 * t if i < 2 else t for i, t in enumerate(messages_case(60, 24, 9))),
+    },
+    "neighbour_mean": {
+        "ten columns": mean_case(900, 700, 10, 32),
+        "every second": mean_case(300, 300, 6, 32, 2),
+        "many columns": mean_case(100, 50, 70, 5),
+        "one": mean_case(1, 1, 1, 1),
+        "no point": mean_case(5, 0, 3, 4),
+        "no weight": (*mean_case(50, 40, 3, 4)[:2], torch.zeros(40, 4)),
+        "not contiguous": with_strides(mean_case(60, 50, 3, 4)),
+    },
 }
 
 
@@ -391,6 +438,30 @@ def test_encode_definition_equals_a_loop():
         assert np.allclose(got[b], weights[5].numpy() @ h + biases[5].numpy())
 
 
+def test_messages_definition_equals_a_loop():
+    theirs, own, edge, points, normals, spacing, index = double(messages_case(12, 5, 3))
+    got = messages_definition(theirs, own, edge, points, normals, spacing, index)
+    for i in range(12):
+        said = []
+        for j in index[i].tolist():
+            offset = ((points[j] - points[i]) / spacing[i]).numpy()
+            along = offset @ normals[i].numpy()
+            across = np.linalg.norm(offset - along * normals[i].numpy())
+            e = np.clip([across, along, abs(along), float(normals[i] @ normals[j])], -6, 6)
+            x = theirs[j].numpy() + own[i].numpy() + edge.numpy() @ e
+            said.append(x / (1 + np.exp(-x)))
+        assert np.allclose(got[i], np.concatenate([np.mean(said, 0), np.max(said, 0)]), atol=1e-6)
+
+
+def test_neighbour_mean_definition_equals_a_loop():
+    values, index, weights = double(mean_case(20, 9, 3, 4))
+    weights[3] = 0
+    got = neighbour_mean_definition(values, index, weights)
+    for i in range(9):
+        total = sum(w * values[j] for w, j in zip(weights[i], index[i]))
+        assert torch.allclose(got[i], total / max(float(weights[i].sum()), 1e-6))
+
+
 def test_bytes_lose_at_most_half_a_step_per_factor():
     g = torch.Generator().manual_seed(3)
     h, weight = torch.randn(40, 33, generator=g).double(), torch.randn(20, 33, generator=g).double()
@@ -436,6 +507,8 @@ CHECKED = {
     "encode": (ops.encode, encode_case(2, 9, (8, 8, 8, 8, 4))),
     "reverse_diffusion": (ops.reverse_diffusion, reverse_case(1, 9, 2, (8, 8, 3))),
     "concat_squash": (ops.concat_squash, squash_case(2, 9, 4, 8)),
+    "messages": (ops.messages, messages_case(30, 16, 4)),
+    "neighbour_mean": (ops.neighbour_mean, mean_case(30, 20, 3, 4)),
 }
 
 
@@ -445,6 +518,8 @@ def test_opcheck(name):
     operator = getattr(torch.ops.r3dad, name).default
     if name == "concat_squash":
         args = mapped(args, lambda t: t.clone().requires_grad_())
+    if name == "messages":
+        args = (*mapped(args[:3], lambda t: t.clone().requires_grad_()), *args[3:])
     torch.library.opcheck(operator, args)
 
 
@@ -462,6 +537,17 @@ def test_concat_squash_gradients_equal_autograd_of_the_definition():
     concat_squash_definition(*plain, 0.2).square().sum().backward()
     for m, p in zip(mine, plain):
         torch.testing.assert_close(m.grad, p.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_of_messages_are_those_of_the_definition():
+    args = messages_case(1100, 24, 8)
+    gradients = []
+    for function in (ops.messages, messages_definition):
+        learned = [t.clone().requires_grad_() for t in args[:3]]
+        function(*learned, *args[3:]).square().sum().backward()
+        gradients.append([t.grad for t in learned])
+    for mine, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, plain, rtol=1e-4, atol=1e-3)
 
 
 def test_a_sum_as_loss_gives_expanded_gradients():
@@ -482,6 +568,12 @@ def test_a_sum_as_loss_gives_expanded_gradients():
         (lambda: ops.cluster_distance(torus(9), torus(5), 6), "k must be between 1 and the number of points (5)"),
         (lambda: ops.encode(torch.zeros(1, 0, 3), *encode_case(1, 5)[1:]), "at least one point"),
         (lambda: ops.concat_squash(*squash_case(1, 2, 3, 4)[:5], -1.0), "negative_slope must be >= 0"),
+        (
+            lambda: ops.messages(*messages_case(9, 16, 2)[:5], torch.ones(8), messages_case(9, 16, 2)[6]),
+            "spacing must be [9]",
+        ),
+        (lambda: ops.messages(*messages_case(9, 16, 2)[:6], torch.zeros(9, 2)), "index must be int64"),
+        (lambda: ops.neighbour_mean(*mean_case(9, 8, 2, 3)[:2], torch.ones(8, 2)), "weights must be [8, 3]"),
         (lambda: ops.reverse_diffusion(*reverse_case(1, 4, 1)[:-1], "int4"), "precision must be one of"),
     ],
 )
@@ -489,6 +581,17 @@ def test_wrong_calls_name_op_and_argument(call, words):
     with pytest.raises(ValueError) as error:
         call()
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_index_out_of_range_is_refused_before_native_code_runs():
+    values, index, weights = mean_case(9, 8, 2, 3)
+    for wrong in (9, -1):
+        index[2, 1] = wrong
+        assert "index outside of 0..8" in str(backends.why_not("neighbour_mean", "cpu", values, index, weights)) or (
+            "not importable" in str(backends.why_not("neighbour_mean", "cpu", values, index, weights))
+        )
+        with pytest.raises(IndexError):
+            ops.neighbour_mean(values, index, weights)
 
 
 def test_float64_and_non_finite_points_take_the_definition():

@@ -33,6 +33,8 @@ LAYERS = [
         "diffusion",
         "align",
         "surface",
+        "nearest",
+        "planes",
         "place",
         "synth",
         "simulate",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
+from r3dad import use_backend
 from r3dad.surface import Neighbours, Surface, directions, thin, voxel_pick
 from tests.aligned_shapes import SIZE, stepped_block
 
@@ -71,6 +74,23 @@ def test_neighbours_are_those_of_a_full_search(queries):
     np.testing.assert_allclose(distance, np.sort(full, axis=1)[:, :5], atol=1e-6)
     np.testing.assert_allclose(np.take_along_axis(full, j, axis=1), distance, atol=1e-6)
     assert Neighbours(reference)(query)[1].shape == (queries,)
+    for a, b in zip(Neighbours(reference)(Neighbours(query), 5), (distance, j), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_neighbours_are_the_same_without_the_compiled_kernels():
+    rng = np.random.default_rng(0)
+    reference, query = rng.normal(size=(1200, 3)), rng.normal(size=(300, 3))
+    distance, j = Neighbours(reference)(query, 5)
+    with use_backend("torch"):
+        find = Neighbours(reference)
+        plain, k = find(query, 5)
+        own = find(reference, 3)
+    np.testing.assert_array_equal(j, k)
+    np.testing.assert_allclose(distance, plain, rtol=1e-6)
+    np.testing.assert_array_equal(own[1], pickle.loads(pickle.dumps(find))(reference, 3)[1])
+    few = Neighbours(reference[:2])(query, 3)
+    assert np.isinf(few[0][:, 2]).all() and (few[1][:, 2] == 2).all()
 
 
 def test_an_edges_burr_lies_beyond_one_plane_only(surface):

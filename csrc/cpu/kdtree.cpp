@@ -104,6 +104,52 @@ KdTree build_kdtree(const float* points, int64_t n, int leaf, int threads) {
   return tree;
 }
 
+namespace {
+
+// Boxes of the node over blocks [first, first + blocks) and of those below.
+Box rebox(KdTree& tree, int64_t node, int64_t first, int64_t blocks) {
+  Box box{{kInf, kInf, kInf}, {-kInf, -kInf, -kInf}};
+  if (blocks == 1) {
+    const float* xyz = tree.xyz.get() + 3 * first * tree.leaf;
+    for (int d = 0; d < 3; ++d)
+      for (int i = 0; i < tree.count(first); ++i) {
+        box.lo[d] = std::min(box.lo[d], xyz[d * tree.leaf + i]);
+        box.hi[d] = std::max(box.hi[d], xyz[d * tree.leaf + i]);
+      }
+  } else {
+    const int64_t half = KdTree::left_blocks(blocks);
+    const Box left = rebox(tree, node + 1, first, half), right = rebox(tree, node + 2 * half, first + half, blocks - half);
+    for (int d = 0; d < 3; ++d) {
+      box.lo[d] = std::min(left.lo[d], right.lo[d]);
+      box.hi[d] = std::max(left.hi[d], right.hi[d]);
+    }
+  }
+  tree.nodes[node].box = box;
+  return box;
+}
+
+}  // namespace
+
+KdTree moved_kdtree(const KdTree& tree, const float* points) {
+  KdTree moved;
+  moved.points = tree.points;
+  moved.blocks = tree.blocks;
+  moved.leaf = tree.leaf;
+  const int64_t places = tree.blocks * tree.leaf;
+  moved.ids = Buffer<uint32_t>(places);
+  moved.xyz = Buffer<float>(3 * places);
+  moved.nodes = tree.nodes;
+  std::copy_n(tree.ids.get(), places, moved.ids.get());
+  for (int64_t block = 0; block < tree.blocks; ++block)
+    for (int j = 0; j < tree.leaf; ++j) {
+      const int64_t place = block * tree.leaf + j;
+      for (int d = 0; d < 3; ++d)
+        moved.xyz[3 * block * tree.leaf + d * tree.leaf + j] = place < tree.points ? points[3 * static_cast<int64_t>(tree.ids[place]) + d] : kInf;
+    }
+  rebox(moved, 0, 0, moved.blocks);
+  return moved;
+}
+
 float box_distance(const Box& a, const Box& b) {
   float gap[3];
   for (int d = 0; d < 3; ++d) gap[d] = std::max(0.0f, std::max(a.lo[d] - b.hi[d], b.lo[d] - a.hi[d]));

@@ -32,6 +32,9 @@ struct KdTree {
 // points [n, 3], finite, 1 <= n < 2^32 - 1.
 KdTree build_kdtree(const float* points, int64_t n, int leaf, int threads);
 
+// The same points in other places, points [n, 3]: the blocks stay, so the tree is as good as they still hold together.
+KdTree moved_kdtree(const KdTree& tree, const float* points);
+
 // Squared gap between two boxes, rounded operation by operation like the distance of two points: as rounding is monotone it never
 // exceeds the computed distance of any two points inside, so pruning by it needs no margin.
 float box_distance(const Box& a, const Box& b);

@@ -179,8 +179,35 @@ struct SquashProduct {
   float* sums;     // [columns], updated
 };
 
+// ---- gathers from neighbours ----------------------------------------------------------------------------------------------------
+
+enum { kMaxHeard = 64 };
+
+struct MessageRound {
+  const float *theirs, *own;  // [n, width]
+  const float* edge;          // [4, width]
+  const float *points, *normals, *spacing;  // [n, 3] twice, [n]
+  const int64_t* index;                     // [i * index_row + neighbour * index_step]
+  int64_t index_row, index_step;
+  int width, k;  // at least VW; at most kMaxHeard
+  float* out;    // [n, 2 width]
+};
+
+struct NeighbourMean {
+  const float* values;  // [any, columns]
+  const int64_t* index;
+  int64_t index_row, index_step;
+  const float* weights;
+  int64_t weight_row, weight_step;
+  int columns, wanted, k;  // a multiple of VW; the first `wanted` are stored
+  float* out;              // [n, wanted]
+};
+
 struct Kernels {
   const char* name;
+  int lanes;  // VW
+  void (*messages)(const MessageRound&, int64_t first, int64_t last);
+  void (*neighbour_mean)(const NeighbourMean&, int64_t first, int64_t last);
   void (*knn_block)(const KnnBlock&, const KnnScratch&);
   void (*knn_brute)(const KnnBrute&, const KnnScratch&);
   // Returns the number of full comparisons; stops early beyond the budget.

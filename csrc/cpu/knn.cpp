@@ -90,13 +90,54 @@ void knn_select(float* distance, uint32_t* id, int count, int k, bool sorted) {
   }
 }
 
+namespace {
+
+// Blocks that are computed for every query of a block.
+int first_blocks(int k) { return k <= 16 ? 3 : std::max(4, (6 * k + kLeaf - 1) / kLeaf); }
+
+// Query blocks about as wide as the reference's; for one neighbour, whole ones cost the tree less than they cost the search.
+int query_leaf(int64_t queries, int64_t points, int k) {
+  if (k == 1) return kLeaf;
+  return static_cast<int>(std::clamp<int64_t>(kLeaf * queries / std::max<int64_t>(points, 1), 4, kLeaf));
+}
+
+void search_block(const KdTree& tree, const KdTree& from, int64_t block, int k, float* distances, int64_t* indices, const Scratch& scratch) {
+  Neighbourhood near(tree);
+  const float* xyz = from.xyz.get() + block * 3 * from.leaf;
+  near.start(box_of(xyz, from.leaf, from.count(block)), first_blocks(k));
+  kernels().knn_block({xyz, from.ids.get() + block * from.leaf, from.count(block), from.leaf, k, tree.xyz.get(), tree.ids.get(),
+                       near.first().data(), static_cast<int>(near.first().size()), Neighbourhood::others, &near, distances, indices},
+                      scratch.view());
+}
+
+std::vector<Scratch> scratches(int64_t items, int threads, int k) {
+  std::vector<Scratch> result;
+  for (int i = 0; i < workers(items, threads); ++i) result.emplace_back(static_cast<int64_t>(first_blocks(k)) * kLeaf, k);
+  return result;
+}
+
+}  // namespace
+
+KdTree knn_tree(const float* points, int64_t count, int threads) { return build_kdtree(points, count, kLeaf, threads); }
+
+void knn(const KdTree& tree, const KdTree& queries, int k, float* distances, int64_t* indices, int threads) {
+  const std::vector<Scratch> scratch = scratches(queries.blocks, threads, k);
+  parallel_for(queries.blocks, threads, [&](int64_t block, int worker) {
+    search_block(tree, queries, block, k, distances, indices, scratch[worker]);
+  });
+}
+
+void knn(const KdTree& tree, const float* query, int64_t queries, int k, float* distances, int64_t* indices, int threads) {
+  if (queries == 0) return;
+  knn(tree, build_kdtree(query, queries, query_leaf(queries, tree.points, k), threads), k, distances, indices, threads);
+}
+
 void knn(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t points, int k, float* distances,
          int64_t* indices, int threads) {
   if (batch == 0 || queries == 0) return;
   if (queries <= 64 || points <= 2 * kLeaf) return brute(query, reference, batch, queries, points, k, distances, indices, threads);
   const bool self = query == reference && queries == points;
-  // Query blocks about as wide as the reference's.
-  const int leaf = self ? kLeaf : static_cast<int>(std::clamp<int64_t>(kLeaf * queries / points, 4, kLeaf));
+  const int leaf = self ? kLeaf : query_leaf(queries, points, k);
   const int inside = batch == 1 ? threads : 1;
   std::vector<KdTree> trees(batch), query_trees(self ? 0 : batch);
   parallel_for(batch, batch == 1 ? 1 : threads, [&](int64_t cloud, int) {
@@ -105,19 +146,10 @@ void knn(const float* query, const float* reference, int64_t batch, int64_t quer
   });
   const std::vector<KdTree>& asking = self ? trees : query_trees;
   const int64_t blocks = asking[0].blocks;
-  const int wanted = k <= 16 ? 3 : std::max(4, (6 * k + kLeaf - 1) / kLeaf);
-  std::vector<Scratch> scratch;
-  for (int i = 0; i < workers(batch * blocks, threads); ++i) scratch.emplace_back(static_cast<int64_t>(wanted) * kLeaf, k);
+  const std::vector<Scratch> scratch = scratches(batch * blocks, threads, k);
   parallel_for(batch * blocks, threads, [&](int64_t item, int worker) {
-    const int64_t cloud = item / blocks, block = item % blocks;
-    const KdTree &from = asking[cloud], &tree = trees[cloud];
-    Neighbourhood near(tree);
-    const float* xyz = from.xyz.get() + block * 3 * leaf;
-    near.start(box_of(xyz, leaf, from.count(block)), wanted);
-    kernels().knn_block({xyz, from.ids.get() + block * leaf, from.count(block), leaf, k, tree.xyz.get(), tree.ids.get(),
-                         near.first().data(), static_cast<int>(near.first().size()), Neighbourhood::others, &near,
-                         distances + cloud * queries * k, indices + cloud * queries * k},
-                        scratch[worker].view());
+    const int64_t cloud = item / blocks, row = cloud * queries * k;
+    search_block(trees[cloud], asking[cloud], item % blocks, k, distances + row, indices + row, scratch[worker]);
   });
 }
 

@@ -11,8 +11,6 @@ void Neighbourhood::start(const Box& box, int wanted) {
 }
 
 const KnnReach* Neighbourhood::list(float reach, bool without_first) {
-  // Some room for the other queries of the block, so that the list is rarely made twice.
-  reach *= 1.5f;
   blocks_within(tree_, box_, reach, block_, node_);
   std::size_t count = 0;
   for (std::size_t i = 0; i < block_.size(); ++i)

@@ -8,6 +8,14 @@ namespace r3dad {
 void knn(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t points, int k, float* distances,
          int64_t* indices, int threads);
 
+struct KdTree;
+
+// A reference [count, 3] that many searches share, finite, count >= 1; the queries are another tree's points (or its own), or
+// query [queries, 3]. Out: [queries, k].
+KdTree knn_tree(const float* points, int64_t count, int threads);
+void knn(const KdTree& tree, const KdTree& queries, int k, float* distances, int64_t* indices, int threads);
+void knn(const KdTree& tree, const float* query, int64_t queries, int k, float* distances, int64_t* indices, int threads);
+
 // query [batch, queries, 3 * k], reference [batch, rows, 3 * k], finite. Out: squared distance to the nearest row [batch, queries] and,
 // unless null, its index (ties to the smaller).
 void nearest_row(const float* query, const float* reference, int64_t batch, int64_t queries, int64_t rows, int k, float* distances,
@@ -29,6 +37,22 @@ void concat_squash(const float* x, const float* weight, const float* bias, const
 void concat_squash_backward(const float* grad, const float* x, const float* weight, const float* bias, const float* gate, const float* y,
                             float slope, int64_t batch, int64_t n, int in, int out, float* dx, float* dweight, float* dbias,
                             float* dgate, float* dshift, int threads);
+
+// An index [points, k] with any strides, in elements.
+struct IndexView {
+  const int64_t* at;
+  int64_t row, step;
+};
+
+// theirs, own [n, width], edge [4, width], points, normals [n, 3], spacing [n]; width at least a register's lanes, k at most 64, the
+// index within [0, n). Out: [n, 2 width].
+void messages(const float* theirs, const float* own, const float* edge, const float* points, const float* normals, const float* spacing,
+              const IndexView& index, int64_t n, int width, int k, float* out, int threads);
+
+// values [any, columns], columns a multiple of a register's lanes; weights [n, k] with strides. Out: their means,
+// the first `wanted` [n, wanted].
+void neighbour_mean(const float* values, int columns, int wanted, const IndexView& index, const float* weights, int64_t weight_row,
+                    int64_t weight_step, int64_t n, int k, float* out, int threads);
 
 struct ReverseNet;
 

@@ -4,8 +4,8 @@
 the last two with a little bending.
 """
 
-from r3dad.align.cloud import Nearest
 from r3dad.align.fit import fit_affine, fit_quadratic, fit_rigid
 from r3dad.align.frame import Frame, Pose
+from r3dad.nearest import Nearest
 
 __all__ = ["Frame", "Nearest", "Pose", "fit_affine", "fit_quadratic", "fit_rigid"]

@@ -1,4 +1,4 @@
-"""Thinned clouds, nearly uniform rotations and directions, exact nearest points, normals."""
+"""Thinned clouds, nearly uniform rotations and directions, normals."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
+
+from r3dad.nearest import Nearest
 
 
 def thin(points: Tensor, size: float) -> tuple[Tensor, Tensor]:
@@ -67,34 +69,9 @@ def sphere(count: int) -> Tensor:
     return torch.stack([r * turn.cos(), r * turn.sin(), z], 1).float()
 
 
-class Nearest:
-    """Exact nearest neighbours in a fixed cloud of reference points [R, 3]."""
-
-    def __init__(self, points: Tensor) -> None:
-        self.points, self._tree = points, None
-        if points.device.type == "cpu":
-            from scipy.spatial import cKDTree
-
-            self._tree = cKDTree(points.numpy())
-
-    def __call__(self, query: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
-        """Distances and indices, both [..., k] (without the last axis for k = 1), of the points nearest to query [..., 3]."""
-        if self._tree is not None:
-            distance, index = self._tree.query(query.detach().numpy(), k=k)
-            return torch.from_numpy(np.asarray(distance)).to(query.dtype), torch.from_numpy(
-                np.asarray(index, dtype=np.int64)
-            )
-        from r3dad import ops
-
-        flat = query.reshape(1, -1, 3).float()
-        squared, index = ops.knn(flat, self.points[None].float(), k)
-        shape = query.shape[:-1] if k == 1 else (*query.shape[:-1], k)
-        return squared.sqrt().reshape(shape).to(query.dtype), index.reshape(shape)
-
-
 def normals_of(points: Tensor, nearest: Nearest, k: int = 12) -> Tensor:
     """Unit normals [N, 3], sign arbitrary: direction of least spread of the k nearest points."""
-    _, j = nearest(points, min(k, len(nearest.points)))
+    _, j = nearest(nearest if points is nearest.points else points, min(k, len(nearest.points)))
     x = nearest.points[j].double()
     x = x - x.mean(1, keepdim=True)
     _, vectors = torch.linalg.eigh(x.transpose(1, 2) @ x)

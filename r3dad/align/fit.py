@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from r3dad.align.cloud import Nearest, rotation_vector_matrix, spread
+from r3dad.align.cloud import rotation_vector_matrix
+from r3dad.nearest import Nearest, Order
 
 SIGMAS = 3.0  # a residual beyond so many standard deviations has no weight
 SIGMA_FLOOR = 2e-4  # of the surface's diagonal: below it, residuals are taken for noise
@@ -56,12 +57,12 @@ class _Target:
         self.centre, self.scale = (low + high).double() / 2, float((high - low).norm())
         self.points, self.normals = points, normals
         self.nearest = nearest or Nearest(points)
-        sample = spread(points, 2000)
-        self.reach = 4 * float(self.nearest(sample, 2)[0][:, 1].median())
+        self.reach = 4 * self.nearest.spacing
+        self._order = Order()
 
     def residuals(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Residual along the normal and its weight [B, N], and the normal [B, N, 3], of q [B, N, 3] (mm)."""
-        distance, j = self.nearest(q.to(self.points.dtype))
+        distance, j = self.nearest(self._order.of(q.to(self.points.dtype)))
         normal = self.normals[j].double()
         residual = ((q - self.points[j].double()) * normal).sum(-1)
         near = (distance.double().square() - residual.square()).clamp_min(0).sqrt() < self.reach

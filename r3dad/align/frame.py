@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from r3dad.align.cloud import Nearest, normals_of, spread, thin
+from r3dad.align.cloud import normals_of, spread, thin
 from r3dad.align.fit import compose
 from r3dad.align.search import CAP, FINE, Search, visible_share
 from r3dad.align.tables import Tables
 from r3dad.errors import InputError
+from r3dad.nearest import Nearest, Order
 
 NEAR = 0.01  # a point this close to the surface overlaps it (share of the diagonal)
 SHARE = 0.8  # of the scan must lie on the surface: the rest may be defect, strays, a fixture
@@ -227,7 +228,9 @@ class Frame:
     def _polished(self, scan: Tensor, matrix: Tensor) -> Tensor:
         """A pose (mm) after a robust fit to the surface."""
         sample = spread(((compose(matrix, scan) - self.centre) / self.scale).float(), 3000)
-        step = self.search.settle(torch.eye(4, dtype=torch.float64, device=scan.device)[None], sample, 4, exact=True)[0]
+        step = self.search.settle(
+            torch.eye(4, dtype=torch.float64, device=scan.device)[None], sample, 4, exact=Order()
+        )[0]
         return self._to_mm(step, self.centre) @ matrix
 
     def _distance(self, scan: Tensor, matrix: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from r3dad.align.cloud import rotation_grid, rotation_vector_matrix, sphere, spread, thin
 from r3dad.align.fit import rigid_step, tukey
 from r3dad.align.tables import COARSE, Tables
+from r3dad.nearest import Order
 
 FINE = 0.012  # voxel of the scan when poses are refined
 CAP = 0.02  # a distance counts at most this much when poses are ranked
@@ -34,7 +35,7 @@ def moved(poses: Tensor, points: Tensor) -> Tensor:
     ].float()
 
 
-def cost(tables: Tables, poses: Tensor, points: Tensor, exact: bool = True) -> Tensor:
+def cost(tables: Tables, poses: Tensor, points: Tensor, exact: bool | Order = True) -> Tensor:
     """Mean capped distance of the points [N, 3] to the surface: [H] float64."""
     return tables.distance(moved(poses, points), exact).clamp_max(CAP).double().mean(1)
 
@@ -100,8 +101,9 @@ class Search:
         alike = alike[value.argsort(stable=True)[:8]]
         poses = torch.cat([poses, self.settle(torch.cat([alike, self.nudges @ best]), sample, 4)])
         poses = distinct(poses, cost(tables, poses, dense, exact=False), 8, apart=0.005)
-        leading = self.settle(poses[:3], dense, 4, exact=True)
-        final = cost(tables, leading, dense)
+        order = Order()
+        leading = self.settle(poses[:3], dense, 4, exact=order)
+        final = cost(tables, leading, dense, exact=order)
         best = leading[final.argmin()]
         poses, value = torch.cat([leading, poses[3:]]), torch.cat([final, cost(tables, poses[3:], dense)])
         other = cost(tables, poses @ torch.linalg.inv(best), spread(tables.coarse, 400)) > ALIKE
@@ -133,7 +135,7 @@ class Search:
         poses[:, :3, 3] = places[t[order]].double() - poses[:, :3, :3] @ centre.double()
         return poses
 
-    def settle(self, poses: Tensor, sample: Tensor, steps: int, exact: bool = False) -> Tensor:
+    def settle(self, poses: Tensor, sample: Tensor, steps: int, exact: bool | Order = False) -> Tensor:
         """Robust fit; the reach shrinks to the noise of each pose."""
         for _ in range(steps):
             residual, across, normal = self.tables.pairs(q := moved(poses, sample), exact)

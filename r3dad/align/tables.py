@@ -10,7 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from r3dad.align.cloud import Nearest, spread, thin
+from r3dad.align.cloud import thin
+from r3dad.nearest import Nearest, Order
 
 COARSE = 0.03  # voxel of the coarse copy of the surface
 INDEX_CELLS = 120  # voxels of the index along the longest side
@@ -26,7 +27,7 @@ class Tables:
         """points, normals: [M, 3] float32; index: what an earlier object of the same surface has as `index`, to save the time."""
         self.points, self.normals = points, normals
         self.nearest = Nearest(points)
-        self.spacing = float(self.nearest(spread(points, 2000), 2)[0][:, 1].median())
+        self.spacing = self.nearest.spacing
         self.coarse = thin(points, COARSE)[0]
         self._columns = [c.contiguous() for c in torch.cat([points, normals], 1).T]
         margin = FIELD_CAP + 0.02
@@ -86,13 +87,15 @@ class Tables:
         flat = (cells + origin).clamp_(0, FIELD_SIDE**3 - 1).flatten()
         return self.field.index_select(0, flat).view(cells.shape).sum(0, dtype=torch.int32)
 
-    def pairs(self, q: Tensor, exact: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def pairs(self, q: Tensor, exact: bool | Order = False) -> tuple[Tensor, Tensor, Tensor]:
         """The surface near points q [H, 3, N]: residual along the normal [H, N], distance across it [H, N], normal [H, 3, N].
 
-        Not exact: against the point nearest to the centre of the voxel that a point falls into.
+        Not exact: against the point nearest to the centre of the voxel that a point falls into. An `Order`: exact, for points that were
+        searched for before.
         """
         if exact:
-            j = self.nearest(q.transpose(1, 2))[1].flatten()
+            q_last = q.transpose(1, 2)
+            j = self.nearest(exact.of(q_last) if isinstance(exact, Order) else q_last)[1].flatten()
         else:
             cell = [
                 ((q[:, k] - self._low[k]) * (1 / self._cell)).clamp_(0, self.index.shape[k] - 1).int() for k in range(3)
@@ -107,7 +110,7 @@ class Tables:
         across = (x * x + y * y + z * z - residual * residual).clamp_min_(0).sqrt_()
         return residual, across, torch.stack(n, 1)
 
-    def distance(self, q: Tensor, exact: bool = True) -> Tensor:
+    def distance(self, q: Tensor, exact: bool | Order = True) -> Tensor:
         """Distance of points [H, 3, N] to the surface; across the normal a spacing of its points is free."""
         residual, across, _ = self.pairs(q, exact)
         return torch.hypot(residual, (across - self.spacing).clamp_min_(0))

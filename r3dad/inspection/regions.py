@@ -66,14 +66,15 @@ def find_regions(
         logits: [N] of the points. signed: [N] deviation. limits: [N, 2] that a person gave (NaN: none).
         point_bar: a region's five highest logits lie above it on average. gap_bar: log of the gap over the typical gap.
     """
-    distance, j = Neighbours(points)(points, 9)
+    find = Neighbours(points)
+    distance, j = find(find, 9)
     local = np.maximum(np.median(distance[:, 8][j], axis=1), 1e-9)
     spacing = float(np.median(local)) / 1.6  # the eighth neighbour of an even sample lies 1.6 spacings away
     calm = signed[j].mean(1)
     outside = (calm < limits[:, 0]) | (calm > limits[:, 1])
     member = np.flatnonzero((logits > min(GROW, point_bar)) | outside)
-    far, owner = Neighbours(points)(surface.points)
-    lacking, sure = _lacking(surface, points, signed, local, far, owner, gap_bar)
+    far, owner = find(surface.find)
+    lacking, sure = _lacking(surface, find, points, signed, local, far, owner, gap_bar)
     gone = np.flatnonzero(lacking)
     part = _joined(np.concatenate([points[member], surface.points[gone]]), HOP * spacing)
     found = []
@@ -98,6 +99,7 @@ def find_regions(
 
 def _lacking(
     surface: Surface,
+    find: Neighbours,
     points: np.ndarray,
     signed: np.ndarray,
     local: np.ndarray,
@@ -106,14 +108,14 @@ def _lacking(
     gap_bar: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Surface that the scan should show and does not, up to the rim of the opening, and where that is sure: bool [S] both."""
-    empty, expected, _ = gaps(surface, points, local)
+    empty, expected, _ = gaps(surface, find, local)
     if not expected.any():
         return np.zeros(len(empty), bool), np.zeros(len(empty), bool)
     wide = empty[surface.near].mean(1)
     typical = float(np.quantile(wide[expected], 0.95))
     sure = (np.log((0.1 + wide) / (0.1 + typical)) > gap_bar) & expected
     inner = np.flatnonzero(((empty > typical) & expected) | sure)
-    inner = inner[~_covered(surface, inner, points, signed, typical * local[owner[inner]])]
+    inner = inner[~_covered(surface, inner, find, points, signed, typical * local[owner[inner]])]
     part = _joined(surface.points[inner], 2 * surface.spacing)
     inner = inner[np.bincount(part, sure[inner])[part] >= LEAST] if len(inner) else inner
     if not len(inner):
@@ -123,11 +125,13 @@ def _lacking(
     return Neighbours(surface.points[inner])(surface.points)[0] < reach, sure
 
 
-def _covered(surface: Surface, at: np.ndarray, points: np.ndarray, signed: np.ndarray, reach: np.ndarray) -> np.ndarray:
+def _covered(
+    surface: Surface, at: np.ndarray, find: Neighbours, points: np.ndarray, signed: np.ndarray, reach: np.ndarray
+) -> np.ndarray:
     """Which surface points ``at`` have points of the scan above or below them: moved, not missing."""
     if not len(at):
         return np.zeros(0, bool)
-    v = points[(j := Neighbours(points)(surface.points[at], 8)[1])] - surface.points[at, None]
+    v = points[(j := find(surface.points[at], 8)[1])] - surface.points[at, None]
     along = np.einsum("nki,ni->nk", v, surface.normals[at])
     aside = np.sqrt(np.maximum((v * v).sum(2) - along * along, 0))
     moved = np.abs(signed[j]) > 0.5 * np.abs(along)  # not the other side of a thin wall, which is in its place

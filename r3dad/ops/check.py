@@ -28,6 +28,13 @@ def clouds(op: str, name: str, tensor: Tensor) -> None:
     shape(op, name, tensor, "[B, N, 3]", None, None, 3)
 
 
+def index(op: str, tensor: Tensor, points: int | None = None) -> None:
+    """[points, k] int64, k >= 1."""
+    shape(op, "index", tensor, "[Q, k]" if points is None else f"[{points}, k]", points, None)
+    if str(tensor.dtype) != "torch.int64" or tensor.shape[1] < 1:
+        raise ValueError(f"{op}: index must be int64 with k >= 1, got {tensor.dtype} {list(tensor.shape)}")
+
+
 def neighbours(op: str, k: int, available: int) -> None:
     """1 <= k <= number of points to choose from."""
     if not 1 <= k <= available:

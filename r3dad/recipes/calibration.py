@@ -63,7 +63,7 @@ class Calibrating:
         gap = float(np.log((0.1 + features.gap) / (0.1 + features.typical)))
         self._rows[scan].append((score, top(logits, 0.0), gap))
         calm = np.abs(departure.signed[features.neighbours[:, :16]].mean(1))
-        distance, near = Neighbours(features.points)(self._surface.points)
+        distance, near = Neighbours(features.points)(self._surface.find)
         seen = distance < 3 * max(features.spacing, self._surface.spacing)
         self._widest = np.maximum(self._widest, np.where(seen, calm[near], 0))
 

@@ -11,10 +11,14 @@ namespace r3dad {
 #include "reverse_pack.inc"
 #include "reverse_parts.inc"
 #include "reverse.inc"
+#include "gather.inc"
 #include "probe.inc"
 
 const Kernels* kernels_avx512() {
   static const Kernels kernels = {"avx512",
+                                  VW,
+                                  messages,
+                                  neighbour_mean,
                                   knn_block,
                                   knn_brute,
                                   nearest_block,

@@ -1,0 +1,33 @@
+// Blocks of points that gather from their neighbours.
+#include <algorithm>
+
+#include "dispatch.h"
+#include "ops.h"
+#include "parallel.h"
+
+namespace r3dad {
+namespace {
+
+constexpr int64_t kPoints = 256;
+
+template <class Work>
+void in_blocks(int64_t n, int threads, const Work& work) {
+  parallel_for((n + kPoints - 1) / kPoints, threads,
+               [&](int64_t item, int) { work(item * kPoints, std::min(n, (item + 1) * kPoints)); });
+}
+
+}  // namespace
+
+void messages(const float* theirs, const float* own, const float* edge, const float* points, const float* normals, const float* spacing,
+              const IndexView& index, int64_t n, int width, int k, float* out, int threads) {
+  const MessageRound round{theirs, own, edge, points, normals, spacing, index.at, index.row, index.step, width, k, out};
+  in_blocks(n, threads, [&](int64_t first, int64_t last) { kernels().messages(round, first, last); });
+}
+
+void neighbour_mean(const float* values, int columns, int wanted, const IndexView& index, const float* weights, int64_t weight_row, int64_t weight_step,
+                    int64_t n, int k, float* out, int threads) {
+  const NeighbourMean mean{values, index.at, index.row, index.step, weights, weight_row, weight_step, columns, wanted, k, out};
+  in_blocks(n, threads, [&](int64_t first, int64_t last) { kernels().neighbour_mean(mean, first, last); });
+}
+
+}  // namespace r3dad
