@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -34,21 +35,34 @@ def fit(
 
     if nominal is None and not scans:
         raise InputError("fit: expected good scans, or --nominal part.stl")
+    if out.is_dir():  # told before the work, not after it
+        raise InputError(f"{out}: a folder; expected the model file to write, as {out / 'part.safetensors'}")
     files = find_scans(scans) if scans else []
     detector = Detector(recipe, device=device, **settings_of(setting, iterations=iterations))
     started = time.perf_counter()
+
+    def named(words: str) -> str:
+        """With the file of each good scan that is told by its number."""
+        return re.sub(
+            r"good scan (\d+)\b", lambda m: f"good scan {m[1]} ({files[int(m[1]) - 1]})" if files else m[0], words
+        )
+
     with working("fit") as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the recipe's note says it below
-        detector.fit(files, nominal=nominal, progress=progress, resume=out.with_name(out.name + ".training"))
+        try:
+            detector.fit(files, nominal=nominal, progress=progress, resume=out.with_name(out.name + ".training"))
+        except InputError as error:
+            raise InputError(named(str(error))) from None
     detector.save(out)
     r = detector.recipe
+    given = nominal.name if nominal else f"{len(files)} good scan{'s' * (len(files) > 1)}"
     console.print(
-        f"{nominal.name if nominal else f'{len(files)} good scans'}, {time.perf_counter() - started:.0f} s; "
+        f"{given}, {time.perf_counter() - started:.0f} s; "
         f"threshold {r.threshold:.4g} "
         f"(false-alarm rate {r.false_alarm_rate:.0%} on good scans, {r.found:.0%} of synthetic defects found). Model: {out}"
     )
     if note := getattr(r, "note", ""):
-        console.print(note, style="yellow", markup=False)
+        console.print(named(note), style="yellow", markup=False)
 
 
 @app.command()
