@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from benchmarks.long_list import made_up
 from r3dad.cli import app
+from r3dad.cli.common import names_of
 from r3dad.detector import Detector
 from r3dad.errors import InputError
 from r3dad.inspection import SCHEMA, Inspection, Tolerance, inspect, inspect_many, write
@@ -310,6 +311,11 @@ def test_an_interrupted_batch_keeps_what_it_has(shop, tmp_path, monkeypatch):
     run = CliRunner().invoke(app, ["inspect", str(shop / "block.safetensors"), *files, "--out", str(tmp_path)])
     assert run.exit_code == 130 and "the report holds 1 of 2 scans" in run.output
     assert [r["name"] for r in rows_of(tmp_path)] == ["good"]
+
+
+def test_files_of_one_stem_are_told_apart():
+    files = [Path(f) for f in ("a.ply", "b.ply", "b.pcd", "x/c.ply", "y/c.ply")]
+    assert names_of(files) == ["a", "b.ply", "b.pcd", "x/c.ply", "y/c.ply"]
 
 
 def test_many_unreadable_files_are_not_all_named(shop, tmp_path):

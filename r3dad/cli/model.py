@@ -15,7 +15,18 @@ import typer
 from rich.table import Table
 
 from r3dad import __version__
-from r3dad.cli.common import Device, Iterations, Recipe, Settings, app, console, print_figures, settings_of, working
+from r3dad.cli.common import (
+    Device,
+    Iterations,
+    Recipe,
+    Settings,
+    app,
+    console,
+    names_of,
+    print_figures,
+    settings_of,
+    working,
+)
 from r3dad.errors import InputError
 
 
@@ -83,15 +94,15 @@ def predict(
     with working("predict") as progress:
 
         def items() -> Iterator[ReportItem]:
-            for i, file in enumerate(files):
+            for i, (file, name) in enumerate(zip(files, names_of(files), strict=True)):
                 progress(i / len(files), file.name)
                 try:
-                    yield predict_file(detector, file).report_item()
+                    yield predict_file(detector, file).report_item(name)
                 except InputError as error:
                     errors.append(error)
                     if len(errors) == len(files):  # nothing to report on
                         raise
-                    yield ReportItem(file.stem, np.zeros((0, 3)), np.zeros(0), math.nan, None, note=str(error))
+                    yield ReportItem(name, np.zeros((0, 3)), np.zeros(0), math.nan, None, note=str(error))
             progress(1.0, "report")
 
         page = write_report(
