@@ -21,6 +21,7 @@ from r3dad.errors import InputError
 from r3dad.inspection import Inspection
 from r3dad.line import watch as line
 from r3dad.line.inbox import Arrival, Inbox
+from r3dad.line.index_page import index_page
 from r3dad.line.journal import ATTEMPTS, Journal
 from r3dad.line.watch import Stop, Watcher, accepted
 from r3dad.scans import read_scan
@@ -97,6 +98,9 @@ def test_results_page_and_table(places):
     assert (out / found[1]["page"]).stat().st_size > 10_000
     page = (out / "index.html").read_text()
     assert '<b style="color:#c0392b">1</b>NG' in page and page.count("<tr>") == 4 and found[1]["page"] in page
+    row = {"file": "a", "page": None, "note": "", "score": None, "worst_kind": None, "verdict": "OK"}
+    old = index_page([row | {"time": "2020-03-04T12:00:00+00:00"}], {"OK": 1}, title="", state="")
+    assert "<small>2020-03-04</small>" in old and '"when"><' not in page
     table = (out / "parts.csv").read_text().splitlines()
     assert len(table) == 4 and table[0].startswith("time,file,verdict,score")
     assert run(places) == []  # nothing twice

@@ -25,6 +25,7 @@ li b{font-size:1.5rem;margin-right:.4rem}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.4rem .5rem;border-bottom:1px solid var(--line);vertical-align:top}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+td.when{white-space:nowrap}
 td.file{overflow-wrap:anywhere}
 .badge{color:#fff;border-radius:.3rem;padding:.1rem .5rem;white-space:nowrap}
 small{opacity:.75;display:block}
@@ -76,8 +77,9 @@ def _table_row(row: Mapping[str, Any]) -> str:
         worst = f"{row['worst_kind']}{depth}{more}"
     listed = f"<small>{html.escape(worst)}</small>" if worst else ""
     when = datetime.fromisoformat(row["time"]).astimezone()
+    day = "" if when.date() == datetime.now().date() else f"<small>{when:%Y-%m-%d}</small>"
     return (
-        f'<tr><td><small>{when:%Y-%m-%d}</small>{when:%H:%M:%S}</td><td class="file">{name}{note}</td>'
+        f'<tr><td class="when">{day}{when:%H:%M:%S}</td><td class="file">{name}{note}</td>'
         f'<td><span class="badge" style="background:{COLOURS[row["verdict"]]}">{row["verdict"]}</span>{listed}</td>'
         f'<td class="n wide">{score}</td></tr>'
     )
