@@ -13,7 +13,7 @@ import numpy as np
 
 from r3dad import __version__, checkpoint
 from r3dad.errors import InputError
-from r3dad.scans import as_scan
+from r3dad.scans import as_scan, check_spread
 
 if TYPE_CHECKING:
     from r3dad.inspection import Inspection, Tolerance
@@ -75,10 +75,21 @@ class Detector:
 
     @property
     def device(self) -> str:
-        """The device that the model runs on."""
+        """The device that the model runs on.
+
+        Raises:
+            InputError: the device that was asked for is not there.
+        """
         import torch
 
-        return self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError):  # torch without CUDA asserts
+            raise InputError(
+                f"device {device!r}: not there for this PyTorch; expected cpu, or cuda on a machine with an NVIDIA GPU"
+            ) from None
+        return device
 
     @property
     def recipe(self) -> Any:
@@ -115,12 +126,20 @@ class Detector:
         Raises:
             InputError: a scan cannot be read or used, there is none, or a setting is wrong.
         """
-        clouds = [as_scan(scan).points for scan in scans]
+        read = [as_scan(scan) for scan in scans]
+        for i, scan in enumerate(read):
+            try:
+                check_spread(scan.points)
+            except InputError as error:
+                raise InputError(f"good scan {i + 1}: {error}") from None
+        clouds = [scan.points for scan in read]
         if nominal is not None:
             from r3dad.inspection.nominal import LOST, nominal_points
 
             if clouds or self._kind.name != "aligned":
-                raise InputError("nominal: expected in place of good scans, and the aligned recipe")
+                raise InputError(
+                    "nominal: it stands in place of good scans, for the aligned recipe; leave the others out"
+                )
             clouds = [nominal_points(nominal)]
         if not clouds:
             raise InputError("fit: expected at least one good scan, got none")
@@ -138,6 +157,7 @@ class Detector:
             InputError: the scan cannot be read or used.
         """
         recipe, points = self.recipe, as_scan(scan).points
+        check_spread(points)
         result = recipe.predict(points)
         known = math.isfinite(recipe.threshold)  # a public checkpoint brings none
         return Prediction(

@@ -151,6 +151,7 @@ BAD = {
     "c.ply": lambda path: path.write_bytes(bytes(range(200))),
     "few.xyz": lambda path: _save(path, block_scan(0, 5)),
     "one.xyz": lambda path: _save(path, np.ones((99, 3))),
+    "line.xyz": lambda path: _save(path, block_scan(0, 600) * [1, 0, 0]),
 }
 
 
@@ -174,10 +175,14 @@ def test_a_bad_scan_does_not_stop_the_others(model, folder, tmp_path):
 
 def test_bad_model_and_settings_get_one_line(folder, tmp_path):
     (tmp_path / "m").write_bytes(b"no model")
+    _save(tmp_path / "few.xyz", block_scan(0, 400))
     for args, words in (
         (("predict", tmp_path / "m", folder, "--out", tmp_path / "o"), "damaged"),
         (("predict", tmp_path / "none", folder, "--out", tmp_path / "o"), "no such model"),
         (("fit", folder, "--out", tmp_path / "n", "--recipe", "best"), "unknown"),
+        (("fit", folder, "--out", tmp_path / "n", "--device", "tpu"), "expected cpu"),
+        (("fit", folder, "--out", tmp_path), "expected the model file"),
+        (("fit", folder, tmp_path / "few.xyz", "--out", tmp_path / "n"), "few.xyz) has 400 points"),
         (("fit", folder, "--out", tmp_path / "n", "--recipe", "paper", "--set", "iterations"), "NAME=VALUE"),
         (("fit", folder, "--out", tmp_path / "n", "--recipe", "paper", "--set", "colour=red"), "colour"),
         (("evaluate", tmp_path / "none", "--out", tmp_path / "o"), "none"),

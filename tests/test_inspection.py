@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from benchmarks.long_list import made_up
 from r3dad.cli import app
+from r3dad.cli.common import names_of
 from r3dad.detector import Detector
 from r3dad.errors import InputError
 from r3dad.inspection import SCHEMA, Inspection, Tolerance, inspect, inspect_many, write
@@ -91,7 +92,7 @@ def test_a_scan_in_another_unit_or_without_extent(detector):
     for unit in (1e-3, 25.4, 1e3, 1e6):
         made = detector.inspect(scan * unit)
         assert made.verdict == "NOT THIS PART" and "not this part" in made.note and np.isfinite(made.point_scores).all()
-    for cloud in (np.zeros((1000, 3)), np.repeat(scan[:20], 50, axis=0)):
+    for cloud in (np.zeros((1000, 3)), scan * [1, 0, 0], np.round(scan, -4), np.repeat(scan[:20], 50, axis=0)):
         with warnings.catch_warnings(), pytest.raises(InputError, match="on top of each other"):
             warnings.simplefilter("error")
             detector.inspect(cloud)
@@ -124,7 +125,25 @@ def test_a_painted_cloud_names_a_place(tmp_path):
         Tolerance.parse(None, [f"{tmp_path / 'plain.ply'}:0.2"])
 
 
-@pytest.mark.parametrize("text", ["", "a", "0.1,0.2", "-0.1,-0.2", "1,2,3", "0", "nan"])
+def test_a_place_off_the_part_is_refused(detector, tmp_path):
+    points = stepped_block(0, count=2000)
+    colours = np.full(points.shape, 180, np.uint8)
+    colours[points[:, 0] > 40] = (200, 30, 30)
+    for name, cloud in (
+        ("lies", points),
+        ("far", points + 500),
+        ("metres", points / 1000),
+        ("cut", points * [0.2, 1, 1] + [48, 0, 0]),
+    ):
+        write_ply(tmp_path / f"{name}.ply", cloud, colors=colours)
+    scan = turned(stepped_block(20), 20)
+    for place in ("900,0,0,901,1,1", *(tmp_path / f"{name}.ply" for name in ("far", "metres", "cut"))):
+        with pytest.raises(InputError, match=r"does not lie on the part.*x -?0\.\d to 60\.\d"):
+            detector.inspect(scan, tolerance=Tolerance.parse(None, [f"{place}:2"]))
+    assert detector.inspect(scan, tolerance=Tolerance.parse(None, [f"{tmp_path / 'lies.ply'}:2"])).verdict == "OK"
+
+
+@pytest.mark.parametrize("text", ["", "a", "0.1,0.2", "-0.1,-0.2", "-0.1", "0,2", "1,2,3", "0", "nan"])
 def test_wrong_tolerances_are_told_in_one_line(text):
     with pytest.raises(InputError, match="tolerance"):
         Tolerance.parse(None, [f"0,0,0,1,1,1:{text}"])
@@ -292,6 +311,11 @@ def test_an_interrupted_batch_keeps_what_it_has(shop, tmp_path, monkeypatch):
     run = CliRunner().invoke(app, ["inspect", str(shop / "block.safetensors"), *files, "--out", str(tmp_path)])
     assert run.exit_code == 130 and "the report holds 1 of 2 scans" in run.output
     assert [r["name"] for r in rows_of(tmp_path)] == ["good"]
+
+
+def test_files_of_one_stem_are_told_apart():
+    files = [Path(f) for f in ("a.ply", "b.ply", "b.pcd", "x/c.ply", "y/c.ply")]
+    assert names_of(files) == ["a", "b.ply", "b.pcd", "x/c.ply", "y/c.ply"]
 
 
 def test_many_unreadable_files_are_not_all_named(shop, tmp_path):

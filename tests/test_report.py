@@ -399,8 +399,8 @@ def test_a_browser_clicks_through_the_page(browser: Any, folder: Path, tmp_path:
     assert other["solid"] > 0.05 and other["hot"] < 20 and other["sum"] != first["sum"]
     page.keyboard.press("Tab")
     page.focus("tbody tr[data-scan='1'] .pick")
-    page.keyboard.press("ArrowDown")
-    assert page.inner_text("#name") == "ring/2"
+    page.keyboard.press("ArrowUp")
+    assert page.inner_text("#name") == "ring/2" and page.inner_text("#said") == "good"
     page.click("tbody tr[data-scan='3']")
     assert "not this part" in page.inner_text("#fallback")
     assert not troubles
@@ -418,6 +418,9 @@ def test_the_table_sorts_and_filters(browser: Any, folder: Path) -> None:
     assert page.evaluate(order) == [*falling[::-1], 3]
     page.click("thead [data-key=name]")
     assert page.evaluate(order) == [1, 3, 0, 2]
+    page.click("thead [data-key=verdict]")
+    assert page.evaluate(order) == [0, 3, 1, 2], "the worst verdict first"
+    page.click("thead [data-key=name]")
     page.fill("#search", "RING")
     assert page.evaluate(order) == [0, 2]
     assert page.inner_text("#count") == "2 of 4"
@@ -445,7 +448,11 @@ def test_a_browser_walks_through_an_inspection(browser: Any, inspection_folder: 
     assert page.inner_text("#defects td:nth-child(2)") == "<b>bump</b>"
     page.click("[data-mode=deviation]")
     assert "green" in page.inner_text("#meaning")
-    assert page.locator("#ticks .mark").all_inner_texts() == ["-0.3", "+0.2"]
+    left, right = (page.locator("#ticks .mark").nth(k) for k in (0, 1))
+    assert (left.inner_text(), right.inner_text()) == ("-0.3", "+0.2")
+    page.evaluate("data.band = [-0.01, 0.01]; paint('deviation')")
+    near, far = left.bounding_box(), right.bounding_box()
+    assert near["x"] + near["width"] <= far["x"], "limits that lie close do not write over each other"
     assert page.locator("#histogram line").count() == 2
     settle(page)
     before = page.evaluate(PIXELS)["sum"]

@@ -610,6 +610,8 @@ def test_folders_without_scans_are_refused(tmp_path: Path) -> None:
     assert "give one of its folders (train)" in error_of(find_scans, [tmp_path])
     assert "no such file" in error_of(find_scans, [tmp_path / "nope.pcd"])
     assert "no scans given" in error_of(find_scans, [])
+    (tmp_path / "empty.pcd").touch()
+    assert find_scans([tmp_path / "empty.pcd"]) == [tmp_path / "empty.pcd"], "reading says so, and the others go on"
 
 
 # ---------------------------------------------------------------- data sets

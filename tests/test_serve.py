@@ -216,6 +216,7 @@ def test_forms_without_a_scan(tmp_path):
         for path in ("/v1/results/nothing", "/v1/results/..%2f..%2fetc/report", "/nowhere", "/docs"):
             assert http.get(path).status_code == 404 and line_of(http.get(path))
         assert http.get("/v1/models/block/inspect").status_code == 405
+        assert "POST scans to /v1/models/NAME/inspect" in line_of(http.get("/"))
 
 
 def test_a_full_queue_and_a_failed_worker(tmp_path):

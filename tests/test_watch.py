@@ -21,6 +21,7 @@ from r3dad.errors import InputError
 from r3dad.inspection import Inspection
 from r3dad.line import watch as line
 from r3dad.line.inbox import Arrival, Inbox
+from r3dad.line.index_page import index_page
 from r3dad.line.journal import ATTEMPTS, Journal
 from r3dad.line.watch import Stop, Watcher, accepted
 from r3dad.scans import read_scan
@@ -97,6 +98,9 @@ def test_results_page_and_table(places):
     assert (out / found[1]["page"]).stat().st_size > 10_000
     page = (out / "index.html").read_text()
     assert '<b style="color:#c0392b">1</b>NG' in page and page.count("<tr>") == 4 and found[1]["page"] in page
+    row = {"file": "a", "page": None, "note": "", "score": None, "worst_kind": None, "verdict": "OK"}
+    old = index_page([row | {"time": "2020-03-04T12:00:00+00:00"}], {"OK": 1}, title="", state="")
+    assert "<small>2020-03-04</small>" in old and '"when"><' not in page
     table = (out / "parts.csv").read_text().splitlines()
     assert len(table) == 4 and table[0].startswith("time,file,verdict,score")
     assert run(places) == []  # nothing twice
@@ -319,10 +323,10 @@ def test_the_command_from_start_to_sigterm(places, tmp_path):
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
-    assert "1 scans inspected: 1 " in stdout and "1 results in all" in stdout and "Traceback" not in stderr
+    assert "inspected: 1 " in stdout and "; 1 in all" in stdout and "Traceback" not in stderr
     (result,) = results(out)
     assert result["inspection"]["points"] == 600 and (out / result["page"]).exists()
     assert re.search(r"(OK|NG) a\.npy", stderr)
     (inbox / "b.npy").write_bytes(b"junk")
     done = subprocess.run([*command, "--once"], capture_output=True, text=True)
-    assert done.returncode == 1 and "1 scans inspected: 1 UNREADABLE; 2 results in all" in done.stdout
+    assert done.returncode == 1 and "inspected: 1 UNREADABLE; 2 in all" in done.stdout

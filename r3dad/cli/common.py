@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -43,6 +45,15 @@ def settings_of(given: list[str], **named: Any) -> dict[str, Any]:
         except json.JSONDecodeError:
             settings[name] = text
     return settings
+
+
+def names_of(files: list[Path]) -> list[str]:
+    """What results call the files: the stem, where several share it the name, where they share that too the path."""
+    names = [file.stem for file in files]
+    for longer in (lambda file: file.name, str):
+        count = Counter(names)
+        names = [longer(file) if count[name] > 1 else name for file, name in zip(files, names, strict=True)]
+    return names
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ import typer
 from rich.table import Table
 
 from r3dad import __version__
-from r3dad.cli.common import Device, app, bar, console, log
+from r3dad.cli.common import Device, app, bar, console, log, names_of
 from r3dad.cli.line import Threads
 from r3dad.errors import InputError
 
@@ -77,11 +78,11 @@ def inspect(
             nonlocal stopped
             found = inspect_files(detector, files, engine=engine, address=address, tolerance=given, progress=progress)
             try:
-                for made in found:
+                for name, made in zip(names_of(files), found, strict=True):
                     if made.verdict == "UNREADABLE" and len(errors) < NAMED:
                         errors.append(made.note)
                     count[made.verdict] += 1
-                    yield made
+                    yield replace(made, name=name)
             except KeyboardInterrupt:  # hours may lie behind it
                 stopped = True
             progress(count.total() / len(files), "report")

@@ -71,9 +71,10 @@ def watch(
         signal.signal(number, lambda *_: stop.ask())
     before = journal.counts.copy()
     log.print(
-        f"watching {inbox}; {before.total()} results are there. Page: {out / 'index.html'}",
+        f"watching {inbox}; results so far: {before.total()}. Page: {out / 'index.html'}",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
     try:
         watcher.run(stop, once=once)
@@ -81,7 +82,7 @@ def watch(
         journal.close()
     fresh = journal.counts - before
     said = ", ".join(f"{n} {verdict}" for verdict, n in fresh.most_common()) or "none"
-    console.print(f"{fresh.total()} scans inspected: {said}; {journal.counts.total()} results in all", markup=False)
+    console.print(f"inspected: {said}; {journal.counts.total()} in all", markup=False)
     if once and fresh.total() > fresh["OK"]:
         raise typer.Exit(1)
 
@@ -185,11 +186,14 @@ def repeatability(
         )
     page = write(out, result)
     for s in result.studies:
-        said = [f"mean {s.mean:.4g}", f"s {s.s:.3g}"]
+        unit = f" {s.unit}" * bool(s.unit)
+        said = [f"mean {s.mean:.4g}{unit}", f"s {s.s:.3g}{unit}"]
         said += [f"{name} {value:.2f}" for name, value in (("Cg", s.cg), ("Cgk", s.cgk)) if value is not None]
-        console.print(f"{s.name}: {', '.join(said)}", markup=False, highlight=False)
+        console.print(f"{s.name}: {', '.join(said)}", markup=False, highlight=False, soft_wrap=True)
     console.print(
-        f"verdicts: {', '.join(f'{n} {v}' for v, n in result.verdicts.most_common())}. Page: {page}", markup=False
+        f"verdicts: {', '.join(f'{n} {v}' for v, n in result.verdicts.most_common())}. Page: {page}",
+        markup=False,
+        soft_wrap=True,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -14,7 +15,18 @@ import typer
 from rich.table import Table
 
 from r3dad import __version__
-from r3dad.cli.common import Device, Iterations, Recipe, Settings, app, console, print_figures, settings_of, working
+from r3dad.cli.common import (
+    Device,
+    Iterations,
+    Recipe,
+    Settings,
+    app,
+    console,
+    names_of,
+    print_figures,
+    settings_of,
+    working,
+)
 from r3dad.errors import InputError
 
 
@@ -34,21 +46,34 @@ def fit(
 
     if nominal is None and not scans:
         raise InputError("fit: expected good scans, or --nominal part.stl")
+    if out.is_dir():  # told before the work, not after it
+        raise InputError(f"{out}: a folder; expected the model file to write, as {out / 'part.safetensors'}")
     files = find_scans(scans) if scans else []
     detector = Detector(recipe, device=device, **settings_of(setting, iterations=iterations))
     started = time.perf_counter()
+
+    def named(words: str) -> str:
+        """With the file of each good scan that is told by its number."""
+        return re.sub(
+            r"good scan (\d+)\b", lambda m: f"good scan {m[1]} ({files[int(m[1]) - 1]})" if files else m[0], words
+        )
+
     with working("fit") as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the recipe's note says it below
-        detector.fit(files, nominal=nominal, progress=progress, resume=out.with_name(out.name + ".training"))
+        try:
+            detector.fit(files, nominal=nominal, progress=progress, resume=out.with_name(out.name + ".training"))
+        except InputError as error:
+            raise InputError(named(str(error))) from None
     detector.save(out)
     r = detector.recipe
+    given = nominal.name if nominal else f"{len(files)} good scan{'s' * (len(files) > 1)}"
     console.print(
-        f"{nominal.name if nominal else f'{len(files)} good scans'}, {time.perf_counter() - started:.0f} s; "
+        f"{given}, {time.perf_counter() - started:.0f} s; "
         f"threshold {r.threshold:.4g} "
         f"(false-alarm rate {r.false_alarm_rate:.0%} on good scans, {r.found:.0%} of synthetic defects found). Model: {out}"
     )
     if note := getattr(r, "note", ""):
-        console.print(note, style="yellow", markup=False)
+        console.print(named(note), style="yellow", markup=False)
 
 
 @app.command()
@@ -69,15 +94,15 @@ def predict(
     with working("predict") as progress:
 
         def items() -> Iterator[ReportItem]:
-            for i, file in enumerate(files):
+            for i, (file, name) in enumerate(zip(files, names_of(files), strict=True)):
                 progress(i / len(files), file.name)
                 try:
-                    yield predict_file(detector, file).report_item()
+                    yield predict_file(detector, file).report_item(name)
                 except InputError as error:
                     errors.append(error)
                     if len(errors) == len(files):  # nothing to report on
                         raise
-                    yield ReportItem(file.stem, np.zeros((0, 3)), np.zeros(0), math.nan, None, note=str(error))
+                    yield ReportItem(name, np.zeros((0, 3)), np.zeros(0), math.nan, None, note=str(error))
             progress(1.0, "report")
 
         page = write_report(

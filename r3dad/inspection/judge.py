@@ -17,7 +17,7 @@ from r3dad.inspection.measure import Figures, measure
 from r3dad.inspection.regions import LEAST, Region, area_of, find_regions
 from r3dad.inspection.tolerance import Tolerance
 from r3dad.recipes.result import RecipeResult
-from r3dad.scans import Scan, as_scan
+from r3dad.scans import Scan, as_scan, check_spread
 from r3dad.scorer import top
 
 
@@ -44,6 +44,8 @@ def inspect_many(recipe: Any, scans: Sequence[Any], *, tolerance: Tolerance | No
     started = time.perf_counter()
     check_tolerance(recipe, tolerance)
     read = [as_scan(scan) for scan in scans]
+    for scan in read:
+        check_spread(scan.points)
     with np.errstate(invalid="ignore", divide="ignore"):  # what comes of a scan without extent is looked at below
         results = recipe.predict_many([scan.points for scan in read])
     made = [_judged(recipe, scan, result, tolerance) for scan, result in zip(read, results, strict=True)]
@@ -51,11 +53,15 @@ def inspect_many(recipe: Any, scans: Sequence[Any], *, tolerance: Tolerance | No
 
 
 def check_tolerance(recipe: Any, tolerance: Tolerance | None) -> None:
-    """Raises InputError: limits are given for what the recipe does not measure."""
-    if tolerance and not hasattr(recipe, "surface"):
+    """Raises InputError: limits are given for what the recipe does not measure, or for a place off the part."""
+    if not tolerance:
+        return
+    if not hasattr(recipe, "surface"):
         raise InputError(
             f"tolerance: the recipe {recipe.name} measures no deviations; fit the part with the aligned recipe"
         )
+    for region in tolerance.regions:
+        region.check(recipe.surface.points * recipe.frame.scale + recipe.frame.centre.numpy())
 
 
 def _judged(recipe: Any, scan: Scan, result: RecipeResult, tolerance: Tolerance | None) -> Inspection:

@@ -70,7 +70,7 @@ def write_pdf(out: Path) -> Path:
                 part["verdict"],
                 "" if part["score"] is None else f"{part['score']:.2f}",
                 str(len(part["defects"]) or ""),
-                "" if worst is None else f"{worst['kind']} {_depth(worst)}",
+                "" if worst is None else f"{worst['kind']} {_depth(worst)}{' mm' * (worst['depth_mm'] is not None)}",
                 "" if part["alignment"] is None else f"{part['alignment']['rms_mm']:.3f}",
                 part["note"],
             )
@@ -96,14 +96,16 @@ def _part(pdf: Any, out: Path, part: dict[str, Any]) -> None:
     if part["score"] is not None:
         facts.append(f"score {part['score']:.2f}, threshold {part['threshold']:.2f}")
     if part["alignment"]:
-        facts.append(f"alignment RMS {part['alignment']['rms_mm']:.3f} mm, overlap {part['alignment']['overlap']:.1%}")
+        facts.append(
+            f"{part['alignment']['overlap']:.1%} of the scan on the part, {part['alignment']['rms_mm']:.3f} mm RMS"
+        )
     _line(pdf, "; ".join(filter(None, (*facts, part["note"]))), 9, GREY)
     if part["ply"]:
         pdf.image(str(out / "thumbnails" / part["ply"].replace(".ply", ".png")), w=70)
-    rows = [("#", "Kind", "Depth mm", "Area mm2", "Size mm", "Of tolerance", "Centre in the scan mm")]
+    rows = [("#", "Kind", "Depth mm", "Area mm²", "Size mm", "Depth / tolerance", "Centre in the scan mm")]
     for d in part["defects"]:
         share = d["share_of_tolerance"]
-        size, centre = (" x ".join(f"{v:.1f}" for v in d["extent_mm"]), ", ".join(f"{v:.1f}" for v in d["centre_scan"]))
+        size, centre = (" × ".join(f"{v:.1f}" for v in d["extent_mm"]), ", ".join(f"{v:.1f}" for v in d["centre_scan"]))
         rows.append(
             (str(d["id"]), d["kind"], _depth(d), f"{d['area_mm2']:.1f}", size, f"{share:.1f}" if share else "", centre)
         )

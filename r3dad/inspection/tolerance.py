@@ -11,6 +11,8 @@ import numpy as np
 from r3dad.errors import InputError
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+BESIDE = 0.02
+"""Share of the part's diagonal from which on a painted cloud does not lie on the part."""
 COLOURED = 40
 """A painted point's red, green and blue differ by more than this; grey and white points are not painted."""
 
@@ -19,17 +21,19 @@ def parse_limits(text: str) -> tuple[float, float]:
     """``+0.2,-0.1`` or ``0.2`` (both ways) -> (lowest, highest) allowed deviation in mm.
 
     Raises:
-        InputError: it is something else, or the two have the same sign.
+        InputError: it is something else, or the two are not one above and one below 0.
     """
     numbers = text.replace(" ", "").split(",")
     if not 1 <= len(numbers) <= 2 or not all(re.fullmatch(_NUMBER, n) for n in numbers):
         raise InputError(f"tolerance {text!r}: expected two numbers in mm as +0.2,-0.1, or one for both ways as 0.2")
     values = [float(n) for n in numbers]
-    if len(values) == 1:
-        values = [abs(values[0]), -abs(values[0])]
+    if len(values) == 1:  # a lone negative one is a limit whose fellow was forgotten
+        values.append(-values[0] if values[0] > 0 else values[0])
     low, high = min(values), max(values)
-    if not low <= 0 <= high or low == high:
-        raise InputError(f"tolerance {text!r}: expected one limit above 0 and one below, as +0.2,-0.1")
+    if not low < 0 < high:
+        raise InputError(
+            f"tolerance {text!r}: expected one limit above 0 and one below, with decimal points, as +0.2,-0.1 or 0.2"
+        )
     return low, high
 
 
@@ -37,13 +41,34 @@ def parse_limits(text: str) -> tuple[float, float]:
 class Region:
     """A place of the part with limits of its own: inside ``box [2, 3]`` (mm), or where ``painted [P, 3]`` is nearer than ``plain [Q, 3]``.
 
-    Both in the frame of the part, which is that of the first good scan.
+    Both in the frame of the part, which is that of the first good scan. text: what was given.
     """
 
     limits: tuple[float, float]
     box: np.ndarray | None = None
     painted: np.ndarray | None = None
     plain: np.ndarray | None = None
+    text: str = "region"
+
+    def check(self, part: np.ndarray) -> None:
+        """Whether it lies on the part with the points ``[N, 3]`` (mm).
+
+        Raises:
+            InputError: a box without a point of the part, or a cloud that is not the part in its frame.
+        """
+        from r3dad.surface import Neighbours
+
+        low, high = part.min(0), part.max(0)
+        lies, wanted = bool(self.holds(part).any()), "a box"
+        if self.painted is not None and self.plain is not None:
+            cloud, wanted = np.concatenate([self.painted, self.plain]), "a cloud of the whole part"
+            apart = max(np.median(Neighbours(a)(b)[0]) for a, b in ((part, self.painted), (cloud, part)))
+            lies = apart < BESIDE * np.linalg.norm(high - low)
+        if not lies:
+            spans = ", ".join(f"{a} {b:.1f} to {c:.1f}" for a, b, c in zip("xyz", low, high, strict=True))
+            raise InputError(
+                f"region {self.text!r}: does not lie on the part; expected {wanted} in mm, in the frame of the first good scan ({spans})"
+            )
 
     def holds(self, points: np.ndarray) -> np.ndarray:
         """Which of the points ``[N, 3]`` (mm, part's frame) lie in it: bool ``[N]``."""
@@ -107,9 +132,9 @@ def parse_region(text: str) -> Region:
     numbers = place.replace(" ", "").split(",")
     if len(numbers) == 6 and all(re.fullmatch(_NUMBER, n) for n in numbers):
         corners = np.array([float(n) for n in numbers]).reshape(2, 3)
-        return Region(allowed, box=np.sort(corners, axis=0))
+        return Region(allowed, box=np.sort(corners, axis=0), text=text)
     if Path(place).suffix.lower() == ".ply":
-        return Region(allowed, None, *_painted(Path(place)))
+        return Region(allowed, None, *_painted(Path(place)), text=text)
     raise InputError(f"region {text!r}: expected six numbers in mm or a .ply file before the colon")
 
 

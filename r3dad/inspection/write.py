@@ -111,7 +111,7 @@ def check_pages(pages: str) -> None:
 def report_item(inspection: Inspection, listed: bool) -> ReportItem:
     """The inspection as the report takes it; ``listed``: with a place in the page and files of its own."""
     lies = inspection.alignment
-    margin = "" if lies is None or lies.margin == float("inf") else f", next pose {lies.margin:.0%} worse"
+    margin = "" if lies is None or lies.margin >= 1 else f", another pose only {lies.margin:.0%} worse"
     known = len(inspection.points) > 0 and lies is not None
     return ReportItem(
         name=inspection.name,
@@ -123,7 +123,9 @@ def report_item(inspection: Inspection, listed: bool) -> ReportItem:
         deviation=inspection.deviation if known else None,
         verdict=inspection.verdict,
         threshold=None if math.isnan(inspection.threshold) else inspection.threshold,
-        alignment="" if lies is None else f"alignment: RMS {lies.rms_mm:.3g} mm, overlap {lies.overlap:.1%}{margin}",
+        alignment=""
+        if lies is None
+        else f"pose: {lies.overlap:.1%} of the scan on the part, {lies.rms_mm:.3f} mm RMS{margin}",
         limits=inspection.limits if known else None,
         band=(float(np.median(inspection.limits[:, 0])), float(np.median(inspection.limits[:, 1]))) if known else None,
         defects=[d.to_json() for d in inspection.defects],

@@ -25,6 +25,7 @@ li b{font-size:1.5rem;margin-right:.4rem}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.4rem .5rem;border-bottom:1px solid var(--line);vertical-align:top}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+td.when{white-space:nowrap}
 td.file{overflow-wrap:anywhere}
 .badge{color:#fff;border-radius:.3rem;padding:.1rem .5rem;white-space:nowrap}
 small{opacity:.75;display:block}
@@ -41,19 +42,19 @@ old.textContent='No news for '+Math.round(s/60)+' min: is the watcher running?'}
 def index_page(rows: Iterable[Mapping[str, Any]], counts: Mapping[str, int], *, title: str, state: str) -> str:
     """The page. rows: latest last, as `r3dad.line.journal.Journal.latest`; state: one line, such as the folder that is watched."""
     chips = "".join(
-        f'<li><b style="color:{COLOURS[v]}">{counts.get(v, 0)}</b>{v}</li>' for v in reversed(VERDICTS) if counts.get(v)
+        f'<li><b style="color:{COLOURS[v]}">{counts.get(v, 0)}</b>{v}</li>' for v in VERDICTS if counts.get(v)
     )
     body = "\n".join(_table_row(row) for row in reversed(list(rows)))
     if not body:
-        body = '<tr><td colspan="5">No scan yet.</td></tr>'
+        body = '<tr><td colspan="4">No scan yet.</td></tr>'
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <meta http-equiv="refresh" content="5"><title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>
 <h1>{html.escape(title)}</h1><small>{html.escape(state)}; last change {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}</small>
 <p id="old" data-made="{time.time():.0f}" data-quiet="{QUIET}" hidden></p>
 <ul>{chips}</ul>
-<table><thead><tr><th>Time</th><th>Scan</th><th>Verdict</th>
-<th class="n wide">Score / threshold</th><th class="wide">Worst defect</th></tr></thead>
+<table><thead><tr><th>Time</th><th>Scan</th><th>Verdict, worst defect</th>
+<th class="n wide">Score / threshold</th></tr></thead>
 <tbody>
 {body}
 </tbody></table><script>{_SCRIPT}</script></body></html>
@@ -66,17 +67,19 @@ def _table_row(row: Mapping[str, Any]) -> str:
         name = f'<a href="{quote(row["page"])}">{name}</a>'
     reason = row["note"].rpartition(f"{row['file']}: ")[2]  # the file stands above it
     note = f"<small>{html.escape(reason)}</small>" if reason else ""
-    score = "" if row["score"] is None else f"{row['score']:.3g}"
+    score = "" if row["score"] is None else f"{row['score']:.2f}"
     if score and row["threshold"] is not None:
-        score += f" / {row['threshold']:.3g}"
+        score += f" / {row['threshold']:.2f}"
     worst = ""
     if row["worst_kind"]:
         depth = "" if row["worst_depth_mm"] is None else f" {row['worst_depth_mm']:+.2f} mm"
         more = f" and {row['defects'] - 1} more" if row["defects"] > 1 else ""
         worst = f"{row['worst_kind']}{depth}{more}"
+    listed = f"<small>{html.escape(worst)}</small>" if worst else ""
     when = datetime.fromisoformat(row["time"]).astimezone()
+    day = "" if when.date() == datetime.now().date() else f"<small>{when:%Y-%m-%d}</small>"
     return (
-        f'<tr><td title="{when:%Y-%m-%d}">{when:%H:%M:%S}</td><td class="file">{name}{note}</td>'
-        f'<td><span class="badge" style="background:{COLOURS[row["verdict"]]}">{row["verdict"]}</span></td>'
-        f'<td class="n wide">{score}</td><td class="wide">{html.escape(worst)}</td></tr>'
+        f'<tr><td class="when">{day}{when:%H:%M:%S}</td><td class="file">{name}{note}</td>'
+        f'<td><span class="badge" style="background:{COLOURS[row["verdict"]]}">{row["verdict"]}</span>{listed}</td>'
+        f'<td class="n wide">{score}</td></tr>'
     )

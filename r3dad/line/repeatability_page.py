@@ -61,7 +61,7 @@ def page(result: Repeatability) -> str:
 {_map(result)}
 <h2>Scans</h2>
 <div class="scroll"><table><thead><tr><th>Scan</th><th>Verdict</th><th class="n">score</th>
-<th class="n">lowest mm</th><th class="n">highest mm</th>
+<th class="n">lowest deviation, mm</th><th class="n">highest, mm</th>
 <th>Note</th></tr></thead><tbody>
 {"".join(map(_scan_row, result.rows))}</tbody></table></div>
 </body></html>
@@ -71,8 +71,8 @@ def page(result: Repeatability) -> str:
 def _agreement(result: Repeatability) -> str:
     share = result.verdicts.most_common(1)[0][1] / len(result.rows)
     far = result.to_threshold
-    said = "no spread" if math.isinf(far) else f"{far:.1f} s"
-    return f"<li><b>{share:.0%}</b>same verdict</li><li><b>{said}</b>from score to threshold</li>"
+    said = "no spread" if math.isinf(far) else f"{far:.1f}"
+    return f"<li><b>{share:.0%}</b>same verdict</li><li><b>{said}</b>standard deviations from score to threshold</li>"
 
 
 def _warnings(result: Repeatability) -> str:

@@ -72,8 +72,12 @@ def page(
     """The page as UTF-8. rows: one mapping per scan shown as `write_report` makes them; blocks: their points in base64 (b''
     for none); counts: of all scans by verdict and truth; band: the tolerance in green; signed: the colours of the
     deviation uint8 [256, 3]."""
+    places = 2 if any(abs(row["score"] or 0) >= 1 for row in rows) else 4  # of every score in the page
+    worst = sorted(range(len(rows)), key=lambda i: (WORST_FIRST.index(rows[i]["verdict"]), -(rows[i]["score"] or 0)))
     data = {
         "unit": unit,
+        "places": places,
+        "verdicts": WORST_FIRST,
         "threshold": threshold,
         "point_threshold": point_threshold,
         "scores": [scores.low, scores.high],
@@ -96,7 +100,7 @@ def page(
             if any(r["verdict"] == v for r in rows)
         ),
         "columns": _columns(),
-        "rows": "\n".join(_table_row(i, row, threshold) for i, row in enumerate(rows)),
+        "rows": "\n".join(_table_row(i, rows[i], threshold, places) for i in worst),
         "data": json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         "style": _asset("page.css"),
         "viewer": _asset("viewer.js"),
@@ -162,10 +166,13 @@ def _bar(score: float | None, threshold: float | None) -> str:
     if score is None or not threshold:
         return ""
     full = 50 * score / threshold if threshold > 0 else 100 / (1 + np.exp(np.clip(threshold - score, -50, 50)))
-    return f'<span class="bar" aria-hidden="true"><i style="width:{min(max(full, 0), 100):.0f}%"></i></span>'
+    width = f"{min(max(full, 0), 100):.0f}%"
+    return (
+        f'<span class="bar" aria-hidden="true" title="the tick is the threshold"><i style="width:{width}"></i></span>'
+    )
 
 
-def _table_row(i: int, row: Mapping[str, Any], threshold: float | None) -> str:
+def _table_row(i: int, row: Mapping[str, Any], threshold: float | None, places: int) -> str:
     score = row["score"]
     bar = _bar(score, threshold if row["threshold"] is None else row["threshold"])
     picture = (
@@ -186,7 +193,7 @@ def _table_row(i: int, row: Mapping[str, Any], threshold: float | None) -> str:
         listed = f"<small>{html.escape(row['defects'][0]['kind'])}{more}</small>"
     cells = [
         f'<th scope="row"><button class="pick" data-scan="{i}">{picture}<span>{html.escape(row["name"])}{note}</span></button></th>',
-        f'<td class="number">{"" if score is None else f"{score:.4g}"}{bar}</td>',
+        f'<td class="number">{"" if score is None else f"{score:.{places}f}"}{bar}</td>',
         f'<td><span class="badge {tone}">{row["verdict"] or "no verdict"}</span>{wrong}{listed}</td>',
     ]
     seconds = row["seconds"]

@@ -135,7 +135,8 @@ def find_scans(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         if path.is_dir():
             found += _folder(path)
         else:
-            _size(path)
+            if not path.exists():  # whatever else is wrong with one, reading it says, and the others go on
+                raise InputError(f"{path}: no such file; check its path")
             found.append(path)
     if not found:
         raise InputError(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from r3dad.errors import InputError
+
 #: Coordinates beyond this are no lengths of a part; their squares would overflow float32.
 LARGEST_COORDINATE = 1e15
 
@@ -63,6 +65,20 @@ def checked(raw: Raw, name: str, path: Path | None) -> Scan:
     if largest > LARGEST_COORDINATE:
         raise Unreadable(f"coordinates up to {largest:.3g} are no lengths of a part; check the export and its units")
     return Scan(points, name, path, dropped, raw.sampled)
+
+
+#: Least extent across a scan's longest direction, as a share of the extent along it.
+NARROWEST = 1e-4
+
+
+def check_spread(points: np.ndarray) -> None:
+    """Raises InputError: the points [M, 3] lie on one line or in one place, so no surface goes through them."""
+    away = points - points.mean(0)
+    variance = np.linalg.eigvalsh(away.T @ away)
+    if variance[1] <= NARROWEST**2 * variance[2]:
+        raise InputError(
+            "its points lie on one line or on top of each other: expected points spread over a surface; export it again"
+        )
 
 
 #: A point of a packed file that takes more bytes in memory counts as several in `check_most`.

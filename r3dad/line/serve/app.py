@@ -174,6 +174,9 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         line = " ".join(str(error.detail).split())
+        if line in ("Not Found", "Method Not Allowed"):  # no words of ours
+            asked = f"{request.method} {request.url.path[:80]}"
+            line = f"{asked}: no such request; POST scans to /v1/models/NAME/inspect; /openapi.json lists the others"
         return JSONResponse({"error": line}, error.status_code, dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)

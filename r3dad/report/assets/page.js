@@ -31,11 +31,12 @@ function choose(index) {
   rowOf.get(index).setAttribute("aria-current", "true");
   const scan = data.scans[index], cloud = decode(index);
   $("name").textContent = scan.name;
+  $("said").replaceChildren(...[...rowOf.get(index).querySelectorAll(".badge, .wrong")].map((e) => e.cloneNode(true)));
   const threshold = scan.threshold ?? data.threshold;
-  const score = scan.score === null ? "no score" : `score ${show(scan.score)}` + (threshold === null ? "" : ` (threshold ${show(threshold)})`);
+  const score = scan.score === null ? "no score" : `score ${scan.score.toFixed(data.places)}` + (threshold === null ? "" : ` (threshold ${threshold.toFixed(data.places)})`);
   const size = scan.extent ? `, ${scan.extent.map(show).join(" \u00d7 ")} ${data.unit}` : "";
   $("facts").textContent = `${score}, ${scan.points.toLocaleString("en")} points${scan.shown && scan.shown < scan.points ? ` (${scan.shown.toLocaleString("en")} shown)` : ""}${size}`;
-  $("alignment").textContent = scan.alignment;
+  $("alignment").textContent = [scan.note, scan.alignment].filter(Boolean).join("; ");
   $("tip").hidden = true;
   listDefects(scan, Boolean(view && cloud));
   $("fallback").hidden = Boolean(view && cloud);
@@ -62,8 +63,8 @@ function listDefects(scan, seen) {
     const row = document.createElement("tr"), share = d.share_of_tolerance, u = data.unit;
     row.dataset.defect = d.id;
     row.append(cell(""), cell(d.kind), cell(d.depth_mm === null ? "open" : `${sign(d.depth_mm)} ${u}`, d.outside_limits ? "out" : ""), cell(`${show(d.area_mm2)} ${u}\u00b2`),
-      cell(d.extent_mm.map((v) => v.toFixed(1)).join(" \u00d7 "), "wide"), cell(share === null ? "" : `${share < 10 ? share.toFixed(1) : Math.round(share)} \u00d7`),
-      cell(d.centre_scan.map((v) => v.toFixed(1)).join(", "), "wide"));
+      cell(`${d.extent_mm.map((v) => v.toFixed(1)).join(" \u00d7 ")} ${u}`, "wide"), cell(share === null ? "" : `${share < 10 ? share.toFixed(1) : Math.round(share)} \u00d7`),
+      cell(`${d.centre_scan.map((v) => v.toFixed(1)).join(", ")} ${u}`, "wide"));
     const b = document.createElement("button");
     b.type = "button"; b.textContent = d.id; b.title = "Show the place"; b.onclick = () => jump(d);
     row.firstChild.append(b);
@@ -109,15 +110,17 @@ function paint(which) {
   for (let i = 0; i < 256; i++) { line.data.set(colours.subarray(768 * MODES[mode].row + 3 * i, 768 * MODES[mode].row + 3 * i + 3), 4 * i); line.data[4 * i + 3] = 255; }
   bar.putImageData(line, 0, 0);
   const [low, high] = mode === "deviation" ? data.deviations : data.scores;
+  // Marks that would write over each other stand to the left and the right of their places.
+  const close = data.band && at(data.band[1], data.deviations) - at(data.band[0], data.deviations) < 0.25;
   const ticks = mode === "truth" ? [[0, "good"], [1, "defect"]] : mode === "deviation"
-    ? [[0, `${brief(low)} ${data.unit}`], ...(data.band ? data.band.map((v) => [at(v, data.deviations), (v > 0 ? "+" : "") + brief(v), "mark"]) : [[0.25, brief(low / 2)], [0.5, "0"], [0.75, `+${brief(high / 2)}`]]), [1, `+${brief(high)} ${data.unit}`]]
+    ? [[0, `${brief(low)} ${data.unit}`], ...(data.band ? data.band.map((v) => [at(v, data.deviations), (v > 0 ? "+" : "") + brief(v), `mark${close ? v > 0 ? " right" : " left" : ""}`]) : [[0.25, brief(low / 2)], [0.5, "0"], [0.75, `+${brief(high / 2)}`]]), [1, `+${brief(high)} ${data.unit}`]]
     : [[0, `\u2264 ${brief(low)}`], ...(data.point_threshold === null ? [] : [[at(data.point_threshold), brief(data.point_threshold), "mark"]]), [1, `\u2265 ${brief(high)}`]];
   $("ticks").replaceChildren(...ticks.map(([x, text, kind]) => {
     const s = document.createElement("span");
     s.style.left = `${100 * x}%`; s.textContent = text; s.className = kind || "";
     return s;
   }));
-  $("meaning").textContent = { score: "Anomaly score of a point, one scale for all scans" + (data.point_threshold === null ? "" : "; the mark is the threshold"),
+  $("meaning").textContent = { score: "Anomaly score of a point, one scale for all scans" + (data.point_threshold === null ? "" : "; from the mark on it is suspect"),
     deviation: `Signed deviation in ${data.unit}: blue is missing, red is surplus material; one scale for all scans${data.band ? "; green lies within the tolerance" : ""}`, truth: "Known defects" }[mode];
 }
 
@@ -141,7 +144,7 @@ function histogram(scan) {
     bars.push(draw("line", { x1: x, x2: x, y1: 0, y2: 150, stroke: "currentColor", "stroke-width": 2, "vector-effect": "non-scaling-stroke" }));
   }
   svg.replaceChildren(...bars);
-  const above = scan.points_above === null ? "" : `; ${scan.points_above.toLocaleString("en")} of ${scan.points.toLocaleString("en")} above the threshold`;
+  const above = scan.points_above === null ? "" : `; ${scan.points_above.toLocaleString("en")} of ${scan.points.toLocaleString("en")} are suspect`;
   $("counts").textContent = !counts.length ? "" : signed ? `Points by deviation (logarithmic height)${data.band ? "; the lines are the tolerance" : ""}` : `Points by score (logarithmic height)${above}`;
   svg.setAttribute("aria-label", $("counts").textContent);
 }
@@ -154,14 +157,14 @@ function filter() {
     r.hidden = !((scan.name + " " + scan.note).toLowerCase().includes(words) && (!verdict || (scan.verdict || "none") === verdict));
     shown += !r.hidden;
   }
-  $("count").textContent = shown === rows.length ? `${shown}` : `${shown} of ${rows.length}`;
+  $("count").textContent = shown === rows.length ? "" : `${shown} of ${rows.length}`;
 }
 
 function sort(button) {
   const head = button.closest("th"), key = button.dataset.key, up = head.getAttribute("aria-sort") === (key === "name" ? "none" : "descending") || head.getAttribute("aria-sort") === "descending";
   document.querySelectorAll("thead th").forEach((h) => h.setAttribute("aria-sort", "none"));
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
-  const value = (r) => data.scans[r.dataset.scan][key];
+  const value = (r) => key === "verdict" ? -data.verdicts.indexOf(data.scans[r.dataset.scan][key]) : data.scans[r.dataset.scan][key];
   rows.sort((a, b) => {
     const x = value(a), y = value(b);
     if (x === null || y === null) return (x === null) - (y === null);
@@ -220,4 +223,4 @@ if (view) {
 }
 filter();
 document.querySelector("main").hidden = !rows.length;
-if (rows.length) choose(data.scans.reduce((best, s, i) => (s.shown && (s.score ?? -Infinity) > (data.scans[best].score ?? -Infinity) ? i : best), 0));
+if (rows.length) choose(Number((rows.find((r) => data.scans[r.dataset.scan].shown) ?? rows[0]).dataset.scan));
