@@ -79,7 +79,26 @@ def test_the_instruction_set_taken_unasked_is_never_intels_slow_dot_product():
     assert run.stdout.strip() == unasked[-1], run.stderr
 
 
-@pytest.mark.skipif("amxbf16" not in ISAS, reason="no tile registers (AMX) here, or none built")
+needs_tiles = pytest.mark.skipif("amxbf16" not in ISAS, reason="no tile registers (AMX) here, or none built")
+
+
+@needs_tiles
+def test_where_linux_refuses_tiles_the_next_instruction_set_is_taken():
+    # It refuses while a thread's alternate signal stack is too small for their 8 kB.
+    code = """
+import ctypes
+from r3dad import _cpu
+class Stack(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+room = ctypes.create_string_buffer(4096)
+assert ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(ctypes.addressof(room), 0, 4096)), None) == 0
+print(_cpu.available_isas()[-1])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == [name for name in ISAS if name != "amxbf16"][-1], run.stderr
+
+
+@needs_tiles
 @pytest.mark.parametrize("widths", [(33, 65, 31, 3), (128, 544, 96, 3), (5, 3), (7, 1, 3)])
 @pytest.mark.parametrize("points", [1, 31, 33, 129])
 def test_tiles_take_any_sizes(widths, points, threads):
