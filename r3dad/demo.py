@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def run(
     write_demo(out / "scans", families, good=3, test=DEFECTS)
     classes = list_classes(out / "scans")
     done: dict[str, dict[str, Any]] = {}
-    kept: list[Outcome] = []
+    kept: list[tuple[Outcome, float]] = []
     for i, item in enumerate(classes):
 
         def step(share: float, words: str, i: int = i, name: str = item.name) -> None:
@@ -53,10 +54,10 @@ def run(
             step(0.6 + 0.4 * j / len(item.test), f"score {test.path.stem}")
             outcomes.append(predict_file(detector, test.path, test))
         done[item.name] = figures(outcomes)
-        kept += outcomes
+        kept += [(outcome, detector.threshold) for outcome in outcomes]  # every part has its own
     page = write_report(
         out / "report",
-        (outcome.report_item() for outcome in kept),
+        (replace(outcome.report_item(), threshold=own) for outcome, own in kept),
         title="r3dad demo",
         settings={"recipe": recipe, "parts": ", ".join(families), "good scans per part": "4", "r3dad": __version__},
         threshold=None,

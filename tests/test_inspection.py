@@ -346,6 +346,8 @@ def test_exit_codes_of_a_batch(shop, tmp_path, scans, code):
     # The command's errors are raised: r3dad.cli.main turns them into exit code 2.
     assert run.exit_code == code or (code == 2 and isinstance(run.exception, InputError))
     assert len(rows_of(tmp_path)) == len(scans)
+    said = [line for line in run.output.splitlines() if line.startswith("NG ")]
+    assert len(said) == scans.count("bad") and all(re.fullmatch(r"NG bad, score .*, dent -1\.\d\d mm", s) for s in said)
 
 
 def test_pdf_of_a_batch(shop, tmp_path):

@@ -132,6 +132,12 @@ def test_scores_csv_has_one_row_per_scan_with_verdict_and_truth(folder: Path) ->
     assert all((folder / row["ply"]).is_file() for row in rows[:3])
 
 
+def test_a_part_with_a_threshold_of_its_own_keeps_it(tmp_path: Path) -> None:
+    write(tmp_path, item("own", count=200, threshold=0.7), item("batch", count=200))
+    rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
+    assert [row["threshold"] for row in rows] == ["0.7", "0.3"]
+
+
 def test_no_cell_is_a_formula(tmp_path: Path) -> None:
     write(tmp_path, item('=HYPERLINK("x")', count=200), item("-5", count=200))
     rows = list(csv.DictReader(io.StringIO((tmp_path / "scores.csv").read_text())))

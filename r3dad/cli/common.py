@@ -63,7 +63,7 @@ def working(title: str) -> Iterator[Callable[[float, str], None]]:
         with bar(title) as progress:
             yield progress
     except KeyboardInterrupt:
-        log.print("interrupted; give the same command again to go on")
+        log.print("interrupted; give the same command again")
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from r3dad.inspection import Inspection
 
 NAMED = 20
-"""Unreadable files that the last lines name."""
+"""Parts that are not OK, and unreadable files, that the last lines name."""
 
 
 @app.command()
@@ -71,6 +72,7 @@ def inspect(
     check_tolerance(detector.recipe, given)
     count: Counter[str] = Counter()
     errors: list[str] = []
+    bad: list[str] = []
     stopped = False
     with bar("inspect") as progress:
 
@@ -81,6 +83,8 @@ def inspect(
                 for name, made in zip(names_of(files), found, strict=True):
                     if made.verdict == "UNREADABLE" and len(errors) < NAMED:
                         errors.append(made.note)
+                    if made.verdict not in ("OK", "UNREADABLE") and len(bad) < NAMED:
+                        bad.append(_line(name, made))
                     count[made.verdict] += 1
                     yield replace(made, name=name)
             except KeyboardInterrupt:  # hours may lie behind it
@@ -104,6 +108,10 @@ def inspect(
     for verdict, parts in count.most_common():
         table.add_row(verdict, str(parts))
     console.print(table)
+    for line in bad:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if (more := count.total() - count["OK"] - count["UNREADABLE"] - len(bad)) > 0:
+        console.print(f"and {more} more that are not OK; parts.csv has all")
     console.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)
     if stopped:
         log.print(f"interrupted: the report holds {count.total()} of {len(files)} scans")
@@ -114,3 +122,15 @@ def inspect(
         raise InputError("\nerror: ".join(errors))
     if set(count) - {"OK"}:
         raise typer.Exit(1)
+
+
+def _line(name: str, made: Inspection) -> str:
+    """Verdict, score and worst defect of a part."""
+    said = [f"{made.verdict} {name}"]
+    if math.isfinite(made.score):
+        said.append(f"score {made.score:.2f} (threshold {made.threshold:.2f})")
+    if made.defects:
+        worst, more = made.defects[0], len(made.defects) - 1
+        depth = "" if worst.depth_mm is None else f" {worst.depth_mm:+.2f} mm"
+        said.append(f"{worst.kind}{depth}{f' and {more} more' if more else ''}")
+    return ", ".join(said + [made.note] * bool(made.note))

@@ -117,7 +117,8 @@ def write_report(
                     row["spread"] = np.bincount(levels, minlength=HISTOGRAM_BINS).tolist()
                 write_atomic(out / "thumbnails" / f"{file}.png", _encoded(image, "PNG"))
             if lines:
-                lines.row((row | {"threshold": threshold})[column] for column in CSV_COLUMNS)
+                own = threshold if row["threshold"] is None else row["threshold"]
+                lines.row((row | {"threshold": own})[column] for column in CSV_COLUMNS)
             if number in shown:
                 rows.append(row)
                 blocks.append(block)
