@@ -158,18 +158,18 @@ PYBIND11_MODULE(_cpu, m) {
          int64_t step, int64_t n, int width, int k, Address out, int threads) {
         const py::gil_scoped_release release;
         messages(at<const float>(theirs), at<const float>(own), at<const float>(edge), at<const float>(points), at<const float>(normals),
-                 at<const float>(spacing), {at<const int64_t>(index), row, step}, n, width, k, at<float>(out), threads);
+                 at<const float>(spacing), {at<const int64_t>(index), row, step, n}, n, width, k, at<float>(out), threads);
       },
       "theirs, own, edge, points, normals, spacing, index with its strides, n, width, k, out, threads");
   m.def(
       "neighbour_mean",
-      [](Address values, int columns, int wanted, Address index, int64_t row, int64_t step, Address weights, int64_t weight_row, int64_t weight_step,
+      [](Address values, int64_t count, int columns, int wanted, Address index, int64_t row, int64_t step, Address weights, int64_t weight_row, int64_t weight_step,
          int64_t n, int k, Address out, int threads) {
         const py::gil_scoped_release release;
-        neighbour_mean(at<const float>(values), columns, wanted, {at<const int64_t>(index), row, step}, at<const float>(weights), weight_row,
+        neighbour_mean(at<const float>(values), columns, wanted, {at<const int64_t>(index), row, step, count}, at<const float>(weights), weight_row,
                        weight_step, n, k, at<float>(out), threads);
       },
-      "values, columns, columns wanted, index with its strides, weights with theirs, n, k, out, threads");
+      "values, their count, columns, columns wanted, index with its strides, weights with theirs, n, k, out, threads");
   m.def("encode", &run_encode, "points, batch, n, pointwise, widths (input first), weights, biases, out, threads");
   m.def("concat_squash", &run_squash, "x, weight, bias, gate, shift, slope, batch, n, in, out, y, threads");
   m.def("concat_squash_backward", &run_squash_backward,

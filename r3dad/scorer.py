@@ -68,7 +68,7 @@ class Scorer(nn.Module):
 
     def forward(self, nodes: Tensor, j: Tensor, points: Tensor, normals: Tensor, spacing: Tensor | float) -> Tensor:
         """nodes [N, F], j [N, 32] (itself first), points and normals [N, 3], spacing of the scan (or [N, 1, 1]) -> logits [N]."""
-        h = nn.functional.silu(self.first(((nodes - self.mean) / self.std).clamp(-5, 5)))
+        h = nn.functional.silu(self.first((nodes - self.mean).div_(self.std).clamp_(-5, 5)))
         apart = torch.as_tensor(spacing, dtype=points.dtype, device=points.device).reshape(-1).expand(len(points))
         for layer, stride in zip(self.rounds, self.strides, strict=True):
             h = layer(h, points, normals, apart, j[:, : 16 * stride : stride])

@@ -1,5 +1,7 @@
 // Blocks of points that gather from their neighbours.
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 
 #include "dispatch.h"
 #include "ops.h"
@@ -10,10 +12,18 @@ namespace {
 
 constexpr int64_t kPoints = 256;
 
+// Calls work(first, last) for blocks of points; an index outside of [0, index.limit) is found before anything is read by it.
 template <class Work>
-void in_blocks(int64_t n, int threads, const Work& work) {
-  parallel_for((n + kPoints - 1) / kPoints, threads,
-               [&](int64_t item, int) { work(item * kPoints, std::min(n, (item + 1) * kPoints)); });
+void in_blocks(int64_t n, const IndexView& index, int k, int threads, const Work& work) {
+  parallel_for((n + kPoints - 1) / kPoints, threads, [&](int64_t item, int) {
+    const int64_t first = item * kPoints, last = std::min(n, first + kPoints);
+    bool wrong = false;
+    for (int64_t i = first; i < last; ++i)
+      for (int j = 0; j < k; ++j)
+        wrong |= static_cast<uint64_t>(index.at[i * index.row + j * index.step]) >= static_cast<uint64_t>(index.limit);
+    if (wrong) throw std::out_of_range("index outside of 0.." + std::to_string(index.limit - 1));
+    work(first, last);
+  });
 }
 
 }  // namespace
@@ -21,13 +31,13 @@ void in_blocks(int64_t n, int threads, const Work& work) {
 void messages(const float* theirs, const float* own, const float* edge, const float* points, const float* normals, const float* spacing,
               const IndexView& index, int64_t n, int width, int k, float* out, int threads) {
   const MessageRound round{theirs, own, edge, points, normals, spacing, index.at, index.row, index.step, width, k, out};
-  in_blocks(n, threads, [&](int64_t first, int64_t last) { kernels().messages(round, first, last); });
+  in_blocks(n, index, k, threads, [&](int64_t first, int64_t last) { kernels().messages(round, first, last); });
 }
 
 void neighbour_mean(const float* values, int columns, int wanted, const IndexView& index, const float* weights, int64_t weight_row, int64_t weight_step,
                     int64_t n, int k, float* out, int threads) {
   const NeighbourMean mean{values, index.at, index.row, index.step, weights, weight_row, weight_step, columns, wanted, k, out};
-  in_blocks(n, threads, [&](int64_t first, int64_t last) { kernels().neighbour_mean(mean, first, last); });
+  in_blocks(n, index, k, threads, [&](int64_t first, int64_t last) { kernels().neighbour_mean(mean, first, last); });
 }
 
 }  // namespace r3dad

@@ -38,18 +38,18 @@ void concat_squash_backward(const float* grad, const float* x, const float* weig
                             float slope, int64_t batch, int64_t n, int in, int out, float* dx, float* dweight, float* dbias,
                             float* dgate, float* dshift, int threads);
 
-// An index [points, k] with any strides, in elements.
+// An index [points, k] with any strides, in elements; one outside of [0, limit) is a std::out_of_range.
 struct IndexView {
   const int64_t* at;
-  int64_t row, step;
+  int64_t row, step, limit;
 };
 
-// theirs, own [n, width], edge [4, width], points, normals [n, 3], spacing [n]; width at least a register's lanes, k at most 64, the
-// index within [0, n). Out: [n, 2 width].
+// theirs, own [n, width], edge [4, width], points, normals [n, 3], spacing [n]; width at least a register's lanes, k at most 64,
+// index.limit n. Out: [n, 2 width].
 void messages(const float* theirs, const float* own, const float* edge, const float* points, const float* normals, const float* spacing,
               const IndexView& index, int64_t n, int width, int k, float* out, int threads);
 
-// values [any, columns], columns a multiple of a register's lanes; weights [n, k] with strides. Out: their means,
+// values [index.limit, columns], columns a multiple of a register's lanes; weights [n, k] with strides. Out: their means,
 // the first `wanted` [n, wanted].
 void neighbour_mean(const float* values, int columns, int wanted, const IndexView& index, const float* weights, int64_t weight_row,
                     int64_t weight_step, int64_t n, int k, float* out, int threads);

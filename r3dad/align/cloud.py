@@ -56,9 +56,10 @@ def quaternion_matrix(q: Tensor) -> Tensor:
 
 def rotation_vector_matrix(v: Tensor) -> Tensor:
     """Rotation matrices [..., 3, 3] of rotation vectors [..., 3] (radians)."""
-    angle = v.norm(dim=-1, keepdim=True)
-    axis = v / angle.clamp_min(1e-30)
-    return quaternion_matrix(torch.cat([axis * (angle / 2).sin(), (angle / 2).cos()], -1))
+    size = v.norm(dim=-1)[..., None, None] / math.pi
+    unit = torch.eye(3, dtype=v.dtype, device=v.device)
+    turn = torch.linalg.cross(*torch.broadcast_tensors(unit, v[..., None, :]))  # turn @ p = v x p
+    return unit + torch.sinc(size) * turn + 0.5 * torch.sinc(size / 2).square() * (turn @ turn)
 
 
 def sphere(count: int) -> Tensor:

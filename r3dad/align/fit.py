@@ -40,8 +40,10 @@ def rigid_step(q: Tensor, normal: Tensor, weight: Tensor, residual: Tensor) -> T
     holds the cloud (the plane of a sheet) where it is.
     """
     centre = q.mean(2, keepdim=True)
-    rows = torch.cat([torch.linalg.cross(q - centre, normal, dim=1), normal], 1).transpose(1, 2)
-    x = solve(rows, weight, residual, torch.full((6,), 1e-6, device=q.device))
+    rows = torch.cat([torch.linalg.cross(q - centre, normal, dim=1), normal, residual[:, None]], 1).double()
+    products = (rows[:, :6] * weight.double()[:, None]) @ rows.transpose(1, 2)
+    ridge = 1e-6 * q.shape[2] * torch.eye(6, dtype=torch.float64, device=q.device)
+    x = -torch.linalg.solve(products[:, :, :6] + ridge, products[:, :, 6])
     step = torch.eye(4, dtype=torch.float64, device=q.device).repeat(len(q), 1, 1)
     step[:, :3, :3] = rotation_vector_matrix(x[:, :3])
     c = centre.double()

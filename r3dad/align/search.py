@@ -125,7 +125,7 @@ class Search:
             )
 
         probe = cells(self.rotations.float(), 60)
-        value = torch.stack([self.tables.field_sum(probe + t) for t in targets.tolist()], 1).flatten()
+        value = self.tables.field_sums(probe, targets).flatten()
         order = value.argsort(stable=True)[: 16 * keep]
         r, t = order // len(targets), order % len(targets)
         value = self.tables.field_sum(cells(self.rotations[r].float(), 200) + targets[t])

@@ -81,11 +81,31 @@ class Tables:
         x, y, z = cell.unbind(dim)
         return (x * FIELD_SIDE + y) * FIELD_SIDE + z
 
-    def field_sum(self, cells: Tensor) -> Tensor:
-        """Sum over the first axis of the field at cells [P, H] (origin added here): [H] int32, in 255ths of FIELD_CAP."""
+    @cached_property
+    def _wide_field(self) -> tuple[Tensor, int]:
+        """The field between layers of cells at the cap, and where its middle lies: nothing within 1.6 of it needs a test."""
+        margin = torch.full((FIELD_SIDE**3 // 4,), 255, dtype=torch.uint8, device=self.field.device)
         origin = (FIELD_SIDE // 2) * (FIELD_SIDE * FIELD_SIDE + FIELD_SIDE + 1)
-        flat = (cells + origin).clamp_(0, FIELD_SIDE**3 - 1).flatten()
-        return self.field.index_select(0, flat).view(cells.shape).sum(0, dtype=torch.int32)
+        return torch.cat([margin, self.field, margin]), len(margin) + origin
+
+    def field_sums(self, cells: Tensor, shifts: Tensor) -> Tensor:
+        """Sum over the first axis of the field at cells [P, H] and each of the shifts [T]: [H, T] int32, in 255ths of FIELD_CAP.
+
+        Cells and shifts are of points at most 0.75, places at most 0.6 from the middle.
+        """
+        field, middle = self._wide_field
+        least = int(cells.min())
+        count = cells.shape[1]
+        cells = (cells - least).flatten()
+        sums = [
+            field[middle + least + shift :].index_select(0, cells).view(-1, count).sum(0, dtype=torch.int32)
+            for shift in shifts.tolist()
+        ]
+        return torch.stack(sums, 1)
+
+    def field_sum(self, cells: Tensor) -> Tensor:
+        """As `field_sums`, of cells [P, H] as they are: [H]."""
+        return self.field_sums(cells, torch.zeros(1, dtype=torch.int32))[:, 0]
 
     def pairs(self, q: Tensor, exact: bool | Order = False) -> tuple[Tensor, Tensor, Tensor]:
         """The surface near points q [H, 3, N]: residual along the normal [H, N], distance across it [H, N], normal [H, 3, N].
