@@ -110,6 +110,19 @@ def test_given_tolerances_judge_beside_the_learned_ones(detector):
     assert detector.inspect(shallow, tolerance=box).defects[0].outside_limits
 
 
+def test_how_much_of_the_part_is_seen_is_said_and_may_be_asked_for(detector):
+    block = stepped_block(20)
+    half = turned(block[block[:, 0] < 30], 20)
+    whole, seen = detector.inspect(turned(block, 20)), detector.inspect(half)
+    assert whole.alignment.coverage > 0.98 and 0.35 < seen.alignment.coverage < 0.75
+    assert seen.to_json()["alignment"]["coverage"] == seen.alignment.coverage
+    asked = detector.inspect(half, tolerance=Tolerance(coverage=0.9))
+    assert asked.verdict in ("REVIEW", "NG") and "of the part is seen, 90% are asked for" in asked.note
+    assert detector.inspect(turned(block, 20), tolerance=Tolerance(coverage=0.9)).verdict == "OK"
+    with pytest.raises(InputError, match="coverage 90: expected a share"):
+        Tolerance.parse(None, coverage=90)
+
+
 def test_a_painted_cloud_names_a_place(tmp_path):
     points = stepped_block(0, count=2000)
     colours = np.full(points.shape, 180, np.uint8)

@@ -81,7 +81,7 @@ class Stub:
             threshold=1.0,
             review=(1.0, 1.0),
             false_alarm_rate=0.05,
-            alignment=Alignment(0.1, 1.0, 2.0, matrix) if self._posed else None,
+            alignment=Alignment(0.1, 1.0, 1.0, 2.0, matrix) if self._posed else None,
             defects=[],
             points=points,
             point_scores=np.zeros(count, np.float32),

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from r3dad import __version__
 from r3dad.cli.common import Device, app, bar, console, log, names_of
-from r3dad.cli.line import Threads
+from r3dad.cli.line import Coverage, Threads
 from r3dad.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def inspect(
         list[str],
         typer.Option(help="A place with limits of its own: x0,y0,z0,x1,y1,z1:+0.1,-0.1 or painted.ply:+0.1,-0.1."),
     ] = [],  # noqa: B006 - typer reads the default, nobody changes it
+    coverage: Coverage = 0.0,
     pages: Annotated[
         str,
         typer.Option(
@@ -67,7 +68,7 @@ def inspect(
         needed()
     check_pages(pages)
     torch.set_num_threads(threads)
-    given = Tolerance.parse(tolerance, region)
+    given = Tolerance.parse(tolerance, region, coverage)
     detector, files = Detector.load(model, device=device), find_scans(scans)
     check_tolerance(detector.recipe, given)
     count: Counter[str] = Counter()

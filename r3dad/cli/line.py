@@ -14,6 +14,12 @@ from r3dad.errors import InputError
 Tolerance = Annotated[
     str | None, typer.Option(help="Limits of the deviation in mm beside the learned ones, e.g. +0.2,-0.1.")
 ]
+Coverage = Annotated[
+    float,
+    typer.Option(
+        help="Share of the part, e.g. 0.9, that a scan must show; one that shows less is REVIEW at best.", min=0, max=1
+    ),
+]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads of one inspection.")]
 Model = Annotated[Path, typer.Argument(help="A model file of `r3dad fit`.")]
 
@@ -24,6 +30,7 @@ def watch(
     inbox: Annotated[Path, typer.Argument(help="Folder that scans are put into.")],
     out: Annotated[Path, typer.Option(help="Folder for results, pages, parts.csv and index.html.")],
     tolerance: Tolerance = None,
+    coverage: Coverage = 0.0,
     accept: Annotated[
         str | None, typer.Option(help="Suffixes to take, e.g. ply,pcd; all that are read but txt and csv unless given.")
     ] = None,
@@ -51,7 +58,7 @@ def watch(
     if out.resolve() == inbox.resolve():
         raise InputError(f"{out}: results cannot go where scans come in; give another --out")
     torch.set_num_threads(threads)
-    limits = Limits.parse(tolerance) if tolerance else None
+    limits = Limits.parse(tolerance, coverage=coverage)
     suffixes = accepted(accept)
     detector = Detector.load(model, device=device)
     check_tolerance(detector.recipe, limits)

@@ -22,12 +22,14 @@ class Alignment:
 
     Attributes:
         rms_mm: root mean square of the distances to the surface, each capped at 2 % of the part's diagonal. overlap: share of the scan
-            within 1 % of the diagonal of the surface. margin: how much worse the best pose of another kind fits; inf if there is none.
+            within 1 % of the diagonal of the surface. coverage: share of the part's surface (what some view shows for sure) that the scan
+            shows. margin: how much worse the best pose of another kind fits; inf if there is none.
         matrix: [4, 4] float64, from the scan's frame to the part's.
     """
 
     rms_mm: float
     overlap: float
+    coverage: float
     margin: float
     matrix: np.ndarray
 
@@ -36,6 +38,7 @@ class Alignment:
         return {
             "rms_mm": self.rms_mm,
             "overlap": self.overlap,
+            "coverage": self.coverage,
             "margin": _finite(self.margin),
             "matrix": self.matrix.tolist(),
         }

@@ -112,7 +112,9 @@ class _Judge:
     def __init__(self, recipe: Any, scan: Scan, result: RecipeResult, tolerance: Tolerance | None) -> None:
         self.recipe, self.scan, self.result = recipe, scan, result
         self.surface, self.scale, self.centre = recipe.surface, recipe.frame.scale, recipe.frame.centre.numpy()
-        given = (tolerance or Tolerance()).of(self.surface.points * self.scale + self.centre)
+        tolerance = tolerance or Tolerance()
+        self.least_coverage = tolerance.coverage
+        given = tolerance.of(self.surface.points * self.scale + self.centre)
         learned = recipe.calibration.tolerance[:, None].astype(float) * self.scale * [-1, 1]
         self.given, self.limits = given, np.where(np.isnan(given), learned, given)
         assert result.pose is not None
@@ -120,12 +122,12 @@ class _Judge:
 
     def inspection(self) -> Inspection:
         recipe, result, pose = self.recipe, self.result, self.result.pose
-        assert pose is not None and result.deviation is not None
+        assert pose is not None and result.deviation is not None and result.coverage is not None
         rate = recipe.false_alarm_rate
         low, high = recipe.calibration.doubt(rate)
         common = _common(recipe, self.scan, result) | {
             "review": (low, high),
-            "alignment": Alignment(pose.rms_mm, pose.overlap, pose.margin, pose.matrix),
+            "alignment": Alignment(pose.rms_mm, pose.overlap, result.coverage, pose.margin, pose.matrix),
             "deviation": result.deviation,
             "limits": self.limits[result.near],
         }
@@ -145,6 +147,9 @@ class _Judge:
         if unsure:
             verdict = "REVIEW"
             notes.append("another pose fits almost as well")
+        if result.coverage < self.least_coverage:
+            verdict = "REVIEW" if verdict == "OK" else verdict
+            notes.append(f"only {result.coverage:.0%} of the part is seen, {self.least_coverage:.0%} are asked for")
         if verdict == "OK":
             regions, defects = [], []
         elif not defects:

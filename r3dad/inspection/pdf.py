@@ -97,7 +97,8 @@ def _part(pdf: Any, out: Path, part: dict[str, Any]) -> None:
         facts.append(f"score {part['score']:.2f}, threshold {part['threshold']:.2f}")
     if part["alignment"]:
         facts.append(
-            f"{part['alignment']['overlap']:.1%} of the scan on the part, {part['alignment']['rms_mm']:.3f} mm RMS"
+            f"{part['alignment']['overlap']:.1%} of the scan on the part, {part['alignment']['coverage']:.0%} of the part seen, "
+            f"{part['alignment']['rms_mm']:.3f} mm RMS"
         )
     _line(pdf, "; ".join(filter(None, (*facts, part["note"]))), 9, GREY)
     if part["ply"]:

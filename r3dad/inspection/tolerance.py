@@ -83,23 +83,30 @@ class Region:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Limits of the deviation in mm: ``limits`` everywhere (None: the learned ones), ``regions`` over them, the last one wins."""
+    """Limits of the deviation in mm: ``limits`` everywhere (None: the learned ones), ``regions`` over them, the last one wins.
+
+    ``coverage``: a scan that shows less than this share of the part is not OK.
+    """
 
     limits: tuple[float, float] | None = None
     regions: tuple[Region, ...] = field(default=())
+    coverage: float = 0.0
 
     def __bool__(self) -> bool:
         """Whether anything is given."""
-        return bool(self.limits or self.regions)
+        return bool(self.limits or self.regions or self.coverage)
 
     @classmethod
-    def parse(cls, limits: str | None, regions: list[str] | None = None) -> Tolerance:
+    def parse(cls, limits: str | None, regions: list[str] | None = None, coverage: float = 0.0) -> Tolerance:
         """From the command line: ``+0.2,-0.1``, and regions ``x0,y0,z0,x1,y1,z1:+0.1,-0.1`` or ``painted.ply:+0.1,-0.1``.
 
         Raises:
-            InputError: a text of another form, or a file that is no painted PLY.
+            InputError: a text of another form, a file that is no painted PLY, or a coverage that is no share.
         """
-        return cls(parse_limits(limits) if limits else None, tuple(parse_region(text) for text in regions or []))
+        if not 0 <= coverage <= 1:
+            raise InputError(f"coverage {coverage:g}: expected a share of the part's surface, 0 to 1, as 0.9")
+        whole = parse_limits(limits) if limits else None
+        return cls(whole, tuple(parse_region(text) for text in regions or []), coverage)
 
     def of(self, points: np.ndarray) -> np.ndarray:
         """Limits ``[N, 2]`` (lowest, highest) at points ``[N, 3]`` of the part's frame (mm); NaN where none were given."""
@@ -116,6 +123,8 @@ class Tolerance:
         for region in self.regions:
             place = "box" if region.box is not None else "painted place"
             said.append(f"{place}: {region.limits[1]:+g}, {region.limits[0]:+g} mm")
+        if self.coverage:
+            said.append(f"at least {self.coverage:.0%} of the part to be seen")
         return "; ".join(said)
 
 

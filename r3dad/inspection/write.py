@@ -26,7 +26,7 @@ HOT = 0.5
 """Point score from which a point is shown as hot."""
 PARTS = (
     "name", "verdict", "score", "threshold", "review_low", "review_high", "defects", "worst_kind", "worst_depth_mm",
-    "rms_mm", "overlap", "margin", "points", "outside_limits", "seconds", "note",
+    "rms_mm", "overlap", "coverage", "margin", "points", "outside_limits", "seconds", "note",
 )  # fmt: skip
 DEFECTS = (
     "part", "id", "kind", "scan_x", "scan_y", "scan_z", "part_x", "part_y", "part_z", "length_mm", "width_mm", "height_mm",
@@ -125,7 +125,8 @@ def report_item(inspection: Inspection, listed: bool) -> ReportItem:
         threshold=None if math.isnan(inspection.threshold) else inspection.threshold,
         alignment=""
         if lies is None
-        else f"pose: {lies.overlap:.1%} of the scan on the part, {lies.rms_mm:.3f} mm RMS{margin}",
+        else f"pose: {lies.overlap:.1%} of the scan on the part, {lies.coverage:.0%} of the part seen, "
+        f"{lies.rms_mm:.3f} mm RMS{margin}",
         limits=inspection.limits if known else None,
         band=(float(np.median(inspection.limits[:, 0])), float(np.median(inspection.limits[:, 1]))) if known else None,
         defects=[d.to_json() for d in inspection.defects],
@@ -145,7 +146,7 @@ def _part(row: dict[str, Any]) -> list[Any]:
         "defects": len(row["defects"]),
         "worst_kind": worst.get("kind"),
         "worst_depth_mm": worst.get("depth_mm"),
-        **{k: lies.get(k) for k in ("rms_mm", "overlap", "margin")},
+        **{k: lies.get(k) for k in ("rms_mm", "overlap", "coverage", "margin")},
     }
     return [given[name] for name in PARTS]
 

@@ -199,6 +199,7 @@ class AlignedRecipe:
             fitted=bent[0],
             kept=kept,
             near=whole.near,
+            coverage=features.complete,
         )
 
     def predict_many(self, clouds: Sequence[np.ndarray]) -> list[RecipeResult]:

@@ -25,7 +25,8 @@ class RecipeResult:
         pose: how the scan lies in the part's frame. fitted: [M, 3] float64, the points after the little bending that good parts
             are allowed, in shares of the part's diagonal about its centre (the frame of ``recipe.surface``). kept: indices of the
             points that were scored; the others took their scores from those. near: [M] index of the nearest
-            point of the surface. None for a recipe without.
+            point of the surface. coverage: share of the surface that some view shows for sure which the scan shows. None for a recipe
+            without.
     """
 
     point_scores: np.ndarray
@@ -38,3 +39,4 @@ class RecipeResult:
     fitted: np.ndarray | None = None
     kept: np.ndarray | None = None
     near: np.ndarray | None = None
+    coverage: float | None = None
