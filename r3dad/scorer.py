@@ -32,6 +32,11 @@ def summary(logits: np.ndarray) -> np.ndarray:
     return np.array([top(logits, share) for share in SHARES])
 
 
+def silu(x: Tensor) -> Tensor:
+    """x sigmoid(x); PyTorch's own rounds the ends of a thread's share differently, so that its bits depend on the number of threads."""
+    return x / (1 + (-x).exp())
+
+
 class Messages(nn.Module):
     """One round of messages: each point hears the mean and the maximum of what ``count`` neighbours say."""
 
@@ -44,7 +49,7 @@ class Messages(nn.Module):
     def forward(self, h: Tensor, points: Tensor, normals: Tensor, spacing: Tensor, j: Tensor) -> Tensor:
         """h [N, W], points and normals [N, 3], spacing [N], j [N, k] indices -> [N, W]."""
         heard = ops.messages(self.theirs(h), self.own(h), self.edge.weight, points, normals, spacing, j)
-        return h + nn.functional.silu(self.update(torch.cat([h, heard], 1)))
+        return h + silu(self.update(torch.cat([h, heard], 1)))
 
 
 class Scorer(nn.Module):
@@ -68,11 +73,13 @@ class Scorer(nn.Module):
 
     def forward(self, nodes: Tensor, j: Tensor, points: Tensor, normals: Tensor, spacing: Tensor | float) -> Tensor:
         """nodes [N, F], j [N, 32] (itself first), points and normals [N, 3], spacing of the scan (or [N, 1, 1]) -> logits [N]."""
-        h = nn.functional.silu(self.first((nodes - self.mean).div_(self.std).clamp_(-5, 5)))
+        h = silu(self.first((nodes - self.mean).div_(self.std).clamp_(-5, 5)))
         apart = torch.as_tensor(spacing, dtype=points.dtype, device=points.device).reshape(-1).expand(len(points))
         for layer, stride in zip(self.rounds, self.strides, strict=True):
             h = layer(h, points, normals, apart, j[:, : 16 * stride : stride])
-        return self.last(h)[:, 0]
+        hidden, _, logit = self.last
+        # As a product with a vector its bits would depend on the number of threads.
+        return (silu(hidden(h)) * logit.weight).sum(1) + logit.bias
 
     @torch.no_grad()
     def score(self, scan: ScanFeatures) -> np.ndarray:

@@ -77,6 +77,22 @@ def test_scorer_state_round_trip_and_point_order(surface, clouds):
     assert np.allclose(net.score(shuffled), scores[turn], atol=1e-3)
 
 
+@pytest.mark.parametrize("count", [6001, 8191, 9973])
+def test_scores_do_not_depend_on_the_number_of_threads(count):
+    net, g = load_scorer(), torch.Generator().manual_seed(count)
+    nodes, points = torch.randn(count, len(net.mean), generator=g), torch.rand(count, 3, generator=g)
+    j = torch.randint(count, (count, 32), generator=g)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            with torch.no_grad():
+                found.append(net(nodes, j, points, torch.nn.functional.normalize(points), 0.01))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
 def test_shipped_scorer_fits_the_features(surface, clouds):
     found, _ = describe(surface, [clouds[2]] * 3)
     net = load_scorer()
