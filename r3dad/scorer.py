@@ -78,6 +78,7 @@ class Scorer(nn.Module):
         for layer, stride in zip(self.rounds, self.strides, strict=True):
             h = layer(h, points, normals, apart, j[:, : 16 * stride : stride])
         hidden, _, logit = self.last
+        assert isinstance(logit, nn.Linear)
         # As a product with a vector its bits would depend on the number of threads.
         return (silu(hidden(h)) * logit.weight).sum(1) + logit.bias
 

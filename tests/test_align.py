@@ -48,7 +48,7 @@ def l_bracket(rng, n):
     return p[keep], normal[keep]
 
 
-def gear(rng, n, teeth=24):
+def gear(rng, n, teeth=24, mark_mm=3.0):
     """Rim and faces of a gear (radius about 30 mm, 8 mm thick); one round mark on a face tells its teeth apart."""
     turn = rng.random(n) * 2 * np.pi
     radius = 30 + 2 * np.tanh(3 * np.sin(teeth * turn))
@@ -57,7 +57,7 @@ def gear(rng, n, teeth=24):
     z = np.where(face, 8.0 * rng.integers(0, 2, n), 8 * rng.random(n))
     p = np.stack([r * np.cos(turn), r * np.sin(turn), z], 1)
     mark = (np.hypot(p[:, 0] - 22, p[:, 1]) < 4) & (z > 7.9)
-    p[mark, 2] += 3
+    p[mark, 2] += mark_mm
     return p, None
 
 
@@ -135,6 +135,23 @@ def test_same_result_twice_and_after_saving(bracket):
     for other in (frame.register(points), restored.register(points)):
         assert np.array_equal(other.matrix, first.matrix)
         assert (other.rms_mm, other.overlap, other.margin) == (first.rms_mm, first.overlap, first.margin)
+
+
+def test_warped_gears_are_joined_at_their_mark():
+    """Any two differ by their warp as much as by the mark: only several together tell which tooth is right."""
+    scans, poses = [], []
+    for seed in range(10, 14):
+        rng = np.random.default_rng(seed)
+        p, _ = gear(rng, 6000, mark_mm=1.2)
+        p = p + 0.2 * np.sin(0.06 * p @ rng.normal(size=(3, 3)) + rng.uniform(0, 6, 3))
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        turn *= np.linalg.det(turn)
+        scans.append(p @ turn.T + 0.03 * rng.normal(size=p.shape))
+        poses.append(turn)
+    _, found = Frame.build(scans)
+    turns = [f.matrix[:3, :3] @ pose for f, pose in zip(found, poses, strict=True)]
+    off = [np.degrees(np.arccos(np.clip((np.trace(t @ turns[0].T) - 1) / 2, -1, 1))) for t in turns]
+    assert max(off) < 3, off
 
 
 def test_gear_does_not_slip_a_tooth():

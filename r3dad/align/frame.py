@@ -13,7 +13,7 @@ from torch import Tensor
 
 from r3dad.align.cloud import normals_of, spread, thin
 from r3dad.align.fit import compose
-from r3dad.align.search import CAP, FINE, Search, visible_share
+from r3dad.align.search import CAP, FINE, Search, apart, moved, settle, visible_share
 from r3dad.align.tables import Tables
 from r3dad.errors import InputError
 from r3dad.nearest import Nearest, Order
@@ -36,6 +36,9 @@ CRISP = (
 )  # nor one of whose points within the last distance a smaller share than the first lie within the middle one
 UNSURE = 0.1  # margin below which a pose is said to be unsure
 STARTS = 4  # good scans tried as the first one
+FAR = 0.006  # from a surface further off than warps and noise move a point
+BETTER = 0.8  # times as much of it far off, and a good scan goes over to another pose
+ROUNDS = 3  # in which good scans may go over to the pose that the others agree on
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Frame:
                 placed = found if len(found) > len(placed) else placed
                 if len(placed) == len(scans):
                     break
+            placed = cls._agreed(scans, placed)
         first = torch.linalg.inv(placed[min(placed)][0])
         placed = {k: (first @ matrix, margin) for k, (matrix, margin) in sorted(placed.items())}
         frame = cls._fused(scans, placed)
@@ -180,6 +184,40 @@ class Frame:
             placed.update({k: found[k] for k in chosen})
         return placed
 
+    @classmethod
+    def _agreed(cls, scans: list[Tensor], placed: dict[int, tuple[Tensor, float]]) -> dict[int, tuple[Tensor, float]]:
+        """The poses, each scan turned by a likeness of the others' surface where that leaves less far off, until none moves.
+
+        Two instances differ by their warp as much as two teeth of a gear differ by its key: which tooth is right shows where
+        several others agree, and their warps cancel.
+        """
+        if len(placed) < 3:
+            return placed
+        frame = cls._fused(scans, placed)
+        likenesses = frame._to_mm(frame.search.likenesses, frame.centre)
+        for _ in range(ROUNDS):
+            gone = False
+            for k, (matrix, margin) in sorted(placed.items()):
+                others = cls._fused(scans, {j: p for j, p in placed.items() if j != k})
+                turned, better = others._turned(scans[k], matrix, likenesses)
+                if better < BETTER:
+                    placed, gone = placed | {k: (turned, margin)}, True
+            if not gone:
+                break
+        return placed
+
+    def _turned(self, scan: Tensor, matrix: Tensor, likenesses: Tensor) -> tuple[Tensor, float]:
+        """Of a pose and its likenesses (mm) the one that leaves least of a scan far off, and how much less than the pose as it is."""
+        sample = spread(((compose(matrix, scan) - self.centre) / self.scale).float(), 4000)
+        steps = torch.cat([torch.eye(4, dtype=torch.float64, device=scan.device)[None], likenesses])
+        steps[:, :3, 3] += steps[:, :3, :3] @ self.centre - self.centre
+        steps[:, :3, 3] /= self.scale
+        steps = settle(self.tables, steps, spread(sample, 1000), 3)
+        far = (self.tables.distance(moved(steps, sample)).clamp_max(CAP) - FAR).clamp_min(0).double().mean(1)
+        far[1:][~apart(steps[1:], steps[:1])[:, 0]] = math.inf  # the same pose, settled a little differently
+        best = int(far.argmin())
+        return self._to_mm(steps[best], self.centre) @ matrix, float(far[best] / far[0].clamp_min(1e-9))
+
     def register(self, points: np.ndarray | Tensor, *, pose: Literal["search", "fixed"] = "search") -> Pose:
         """Pose of a scan [N, 3] (mm) in the frame; "fixed" takes the scan to be in place and only measures how well it fits."""
         scan = _check(points, self.centre.device)
@@ -221,15 +259,16 @@ class Frame:
         return matrix, margin
 
     def _to_mm(self, pose: Tensor, middle: Tensor) -> Tensor:
+        """Poses [..., 4, 4] of points in units of the part about `middle` (mm), as poses of points in mm."""
         matrix = pose.clone()
-        matrix[:3, 3] = self.scale * pose[:3, 3] + self.centre - pose[:3, :3] @ middle
+        matrix[..., :3, 3] = self.scale * pose[..., :3, 3] + self.centre - pose[..., :3, :3] @ middle
         return matrix
 
     def _polished(self, scan: Tensor, matrix: Tensor) -> Tensor:
         """A pose (mm) after a robust fit to the surface."""
         sample = spread(((compose(matrix, scan) - self.centre) / self.scale).float(), 3000)
-        step = self.search.settle(
-            torch.eye(4, dtype=torch.float64, device=scan.device)[None], sample, 4, exact=Order()
+        step = settle(
+            self.tables, torch.eye(4, dtype=torch.float64, device=scan.device)[None], sample, 4, exact=Order()
         )[0]
         return self._to_mm(step, self.centre) @ matrix
 

@@ -40,6 +40,17 @@ def cost(tables: Tables, poses: Tensor, points: Tensor, exact: bool | Order = Tr
     return tables.distance(moved(poses, points), exact).clamp_max(CAP).double().mean(1)
 
 
+def settle(tables: Tables, poses: Tensor, sample: Tensor, steps: int, exact: bool | Order = False) -> Tensor:
+    """Robust fit of each pose to the sample [N, 3]; the reach shrinks to the noise of each pose."""
+    for _ in range(steps):
+        residual, across, normal = tables.pairs(q := moved(poses, sample), exact)
+        near = across < 2 * tables.spacing
+        size = torch.where(near, residual.abs(), torch.nan).nanmedian(1, keepdim=True).values.nan_to_num(CAP)
+        weight = tukey(residual, (4.4 * size).clamp(1e-3, CAP)) * near
+        poses = rigid_step(q, normal, weight, residual) @ poses
+    return poses
+
+
 class Search:
     """The part of the search that depends on the surface alone."""
 
@@ -70,11 +81,11 @@ class Search:
         halves = turns_about(middle, axes.roll(1, 0), torch.tensor([180.0]))
         motions = torch.cat([turns.flatten(0, 1), (turns @ halves[:, None]).flatten(0, 1)])
         value = cost(self.tables, motions, spread(self.tables.coarse, 400), exact=False)
-        motions = distinct(motions[value < 0.012], value[value < 0.012], 2 * LIKENESSES, apart=0.01)
+        motions = distinct(motions[value < 0.012], value[value < 0.012], 2 * LIKENESSES, by=0.01)
         points = spread(self.tables.points, 600)
-        motions = self.settle(motions, points, 5)
+        motions = settle(self.tables, motions, points, 5)
         value = cost(self.tables, motions, points, exact=False)
-        return distinct(motions[value < 0.008], value[value < 0.008], LIKENESSES, apart=0.005)
+        return distinct(motions[value < 0.008], value[value < 0.008], LIKENESSES, by=0.005)
 
     def __call__(self, points: Tensor, wide: bool = False) -> tuple[Tensor, float]:
         """Best pose [4, 4] of a scan [N, 3] float32 in units of the part, and by how much its cost is below that of another kind.
@@ -93,16 +104,16 @@ class Search:
                 poses = rigid_step(q, normal, weight, residual) @ poses
             poses = distinct(poses, cost(tables, poses, sample, exact=False), keep)
         sample, dense = spread(fine, 1000), spread(fine, 4000)
-        poses = self.settle(poses, sample, 3)
+        poses = settle(tables, poses, sample, 3)
         best = poses[cost(tables, poses, sample, exact=False).argmin()]
         # The few points that tell two teeth apart are lost in a trimmed mean; the capped one keeps them. All likenesses take part.
         alike = self.likenesses @ best
         value = cost(tables, alike, spread(fine, max(400, 300_000 // max(len(alike), 1))), exact=False)
         alike = alike[value.argsort(stable=True)[:8]]
-        poses = torch.cat([poses, self.settle(torch.cat([alike, self.nudges @ best]), sample, 4)])
-        poses = distinct(poses, cost(tables, poses, dense, exact=False), 8, apart=0.005)
+        poses = torch.cat([poses, settle(tables, torch.cat([alike, self.nudges @ best]), sample, 4)])
+        poses = distinct(poses, cost(tables, poses, dense, exact=False), 8, by=0.005)
         order = Order()
-        leading = self.settle(poses[:3], dense, 4, exact=order)
+        leading = settle(tables, poses[:3], dense, 4, exact=order)
         final = cost(tables, leading, dense, exact=order)
         best = leading[final.argmin()]
         poses, value = torch.cat([leading, poses[3:]]), torch.cat([final, cost(tables, poses[3:], dense)])
@@ -135,16 +146,6 @@ class Search:
         poses[:, :3, 3] = places[t[order]].double() - poses[:, :3, :3] @ centre.double()
         return poses
 
-    def settle(self, poses: Tensor, sample: Tensor, steps: int, exact: bool | Order = False) -> Tensor:
-        """Robust fit; the reach shrinks to the noise of each pose."""
-        for _ in range(steps):
-            residual, across, normal = self.tables.pairs(q := moved(poses, sample), exact)
-            near = across < 2 * self.tables.spacing
-            size = torch.where(near, residual.abs(), torch.nan).nanmedian(1, keepdim=True).values.nan_to_num(CAP)
-            weight = tukey(residual, (4.4 * size).clamp(1e-3, CAP)) * near
-            poses = rigid_step(q, normal, weight, residual) @ poses
-        return poses
-
 
 def turns_about(centre: Tensor, axes: Tensor, degrees: Tensor) -> Tensor:
     """Turns by each angle [T] about each of three axes [3, 3] through a point: [3 T, 4, 4] float64."""
@@ -162,12 +163,17 @@ def shifts_along(axes: Tensor, length: float) -> Tensor:
     return shifts
 
 
-def distinct(poses: Tensor, value: Tensor, keep: int, apart: float = 0.02) -> Tensor:
+def apart(poses: Tensor, others: Tensor, by: float = 0.02) -> Tensor:
+    """Whether poses [A, 4, 4] put some place of the part elsewhere than others [B, 4, 4] do: [A, B] bool."""
+    corners = torch.eye(3, dtype=torch.float64, device=poses.device) / 2
+    a, b = (p[:, :3, :3] @ corners + p[:, :3, 3:] for p in (poses, others))
+    return (a[:, None] - b[None]).square().sum(2).amax(-1) >= by**2
+
+
+def distinct(poses: Tensor, value: Tensor, keep: int, by: float = 0.02) -> Tensor:
     """The best `keep` poses, best first, no two of which put the part nearly in the same place."""
     order = value.argsort(stable=True)
-    corners = torch.eye(3, dtype=torch.float64, device=poses.device) / 2
-    places = poses[order, :3, :3] @ corners + poses[order, :3, 3:]
-    near = (places[:, None] - places[None]).square().sum(2).amax(-1).cpu().numpy() < apart**2
+    near = ~apart(poses[order], poses[order], by).cpu().numpy()
     chosen: list[int] = []
     for i in range(len(near)):
         if len(chosen) < keep and not near[i, chosen].any():
