@@ -185,6 +185,7 @@ def write_demo(
     good: int = 4,
     test: Sequence[str] = ("bump", "dent", "scratch", "crack", "hole", "chip", "burr", "bend"),
     points: int = 8_000,
+    severity: float | None = None,
     seed: int = 0,
 ) -> list[Path]:
     """Write simulated scans of one design per family in the layout `shapenet`; returns the folders of the classes.
@@ -202,7 +203,7 @@ def write_demo(
         jobs += [("test", f"{name}_positive{i}", None) for i in range(good)]
         jobs += [("test", f"{name}_{kind}0", kind) for kind in test]
         for number, (split, stem, kind) in enumerate(jobs):
-            made = scan(design, seed=1000 * seed + number, points=points, defect=kind)
+            made = scan(design, seed=1000 * seed + number, points=points, defect=kind, severity=severity)
             _write_pcd(root / split / f"{stem}.pcd", made.points)
             if kind is not None:
                 rows = np.column_stack([made.points, made.labels])
