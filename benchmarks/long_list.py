@@ -20,7 +20,7 @@ from r3dad.inspection import PAGES, Alignment, Defect, Inspection, write
 def made_up(count: int, bad: int, points: int = 200) -> Iterator[Inspection]:
     """``count`` inspections, every ``bad``-th NG."""
     rng = np.random.default_rng(0)
-    lies = Alignment(0.05, 0.99, 0.4, np.eye(4))
+    lies = Alignment(0.05, 0.99, 0.97, 0.4, np.eye(4))
     for i in range(count):
         cloud = rng.uniform(0, 50, (points, 3))
         ng = i % bad == bad - 1
