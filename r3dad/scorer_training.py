@@ -73,7 +73,7 @@ def fit_points(
     seed: int = 0,
     progress: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Fit the point scores of ``net`` to the labels of crops of ``samples``, a quarter of them from good scans.
+    """Fit the point scores of ``net`` to the labels of crops of ``samples``, a quarter of them from good scans where both are there.
 
     ``progress`` is told the step and the running mean of the loss.
     """
@@ -85,9 +85,11 @@ def fit_points(
     mean = 0.0
     net.train()
     for step in range(1, steps + 1):
-        drawn = [
-            bad[rng.integers(len(bad))] if rng.random() < 0.75 else good[rng.integers(len(good))] for _ in range(CROPS)
-        ]
+        drawn = []
+        for _ in range(CROPS):
+            wanted, other = (bad, good) if rng.random() < 0.75 else (good, bad)
+            pool = wanted or other
+            drawn.append(pool[rng.integers(len(pool))])
         crops = [_crop(s, rng) for s in drawn]
         for k, start in enumerate(np.cumsum([0] + [len(c[0]) for c in crops[:-1]])):
             crops[k][1] = crops[k][1] + start

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import ablation, detection_limit, left_out, oracle, thin_walls
 from r3dad.features import ScanFeatures
 from r3dad.scorer import Scorer, top
-from r3dad.scorer_training import Sample
+from r3dad.scorer_training import Sample, fit_points
 from r3dad.surface import Surface
 
 VERTICES = np.array([[x, y, z] for x in (0.0, 2.0) for y in (0.0, 1.0) for z in (0.0, 1.0)])
@@ -182,6 +182,14 @@ def test_left_out_groups_are_left_out_of_training_and_compared_on_their_own_scan
     assert found["hole"]["without"] == found["hole"]["with"]  # the stand-ins are the same network
     again = left_out.study(every, every, every, ["hole"], 1, tmp_path)
     assert len(seen) == 4 and again["hole"] == found["hole"]  # kept
+
+
+@pytest.mark.parametrize("kinds", [("good",), ("hole",)])
+def test_point_scores_train_on_one_kind_of_scan_alone(kinds):
+    net = Scorer(5)
+    before = [p.clone() for p in net.rounds.parameters()]
+    fit_points(net, [sample(k, "lines", i) for i, k in enumerate(kinds)], steps=2)
+    assert any(not torch.equal(a, b) for a, b in zip(before, net.rounds.parameters(), strict=True))
 
 
 def test_left_out_difference_has_the_sign_of_the_loss():
