@@ -37,6 +37,16 @@ def silu(x: Tensor) -> Tensor:
     return x / (1 + (-x).exp())
 
 
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """The layer on one thread: some BLAS split sums among three and more, so that their bits depend on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return layer(x)
+    finally:
+        torch.set_num_threads(threads)
+
+
 class Messages(nn.Module):
     """One round of messages: each point hears the mean and the maximum of what ``count`` neighbours say."""
 
@@ -48,8 +58,8 @@ class Messages(nn.Module):
 
     def forward(self, h: Tensor, points: Tensor, normals: Tensor, spacing: Tensor, j: Tensor) -> Tensor:
         """h [N, W], points and normals [N, 3], spacing [N], j [N, k] indices -> [N, W]."""
-        heard = ops.messages(self.theirs(h), self.own(h), self.edge.weight, points, normals, spacing, j)
-        return h + silu(self.update(torch.cat([h, heard], 1)))
+        heard = ops.messages(linear(self.theirs, h), linear(self.own, h), self.edge.weight, points, normals, spacing, j)
+        return h + silu(linear(self.update, torch.cat([h, heard], 1)))
 
 
 class Scorer(nn.Module):
@@ -73,14 +83,13 @@ class Scorer(nn.Module):
 
     def forward(self, nodes: Tensor, j: Tensor, points: Tensor, normals: Tensor, spacing: Tensor | float) -> Tensor:
         """nodes [N, F], j [N, 32] (itself first), points and normals [N, 3], spacing of the scan (or [N, 1, 1]) -> logits [N]."""
-        h = silu(self.first((nodes - self.mean).div_(self.std).clamp_(-5, 5)))
+        h = silu(linear(self.first, (nodes - self.mean).div_(self.std).clamp_(-5, 5)))
         apart = torch.as_tensor(spacing, dtype=points.dtype, device=points.device).reshape(-1).expand(len(points))
         for layer, stride in zip(self.rounds, self.strides, strict=True):
             h = layer(h, points, normals, apart, j[:, : 16 * stride : stride])
         hidden, _, logit = self.last
-        assert isinstance(logit, nn.Linear)
-        # As a product with a vector its bits would depend on the number of threads.
-        return (silu(hidden(h)) * logit.weight).sum(1) + logit.bias
+        assert isinstance(hidden, nn.Linear) and isinstance(logit, nn.Linear)
+        return linear(logit, silu(linear(hidden, h)))[:, 0]
 
     @torch.no_grad()
     def score(self, scan: ScanFeatures) -> np.ndarray:
