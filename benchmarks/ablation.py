@@ -88,15 +88,15 @@ def rigid(self: aligned.Ground, points: np.ndarray, rigid: bool = True) -> list[
 BUILD = Surface.build
 
 
-def raw(clouds: list[np.ndarray], most: int = 40_000, k: int = 20) -> Surface:
+def raw(clouds: list[np.ndarray], most: int = 40_000) -> Surface:
     """The good scans' points as they are, with the normals that the fused surface has there."""
-    built, every = BUILD(clouds, most, k), np.concatenate(clouds).astype(np.float64)
+    built, every = BUILD(clouds, most), np.concatenate(clouds).astype(np.float64)
     return Surface(every[thin(every, most)], built.normals, built.curvature, built.sees, built.spacing)
 
 
-def without_gaps(surface: Surface, scan: Neighbours, spacing: np.ndarray):
+def without_gaps(surface: Surface, scan: Neighbours, spacing: np.ndarray, normals: np.ndarray):
     """Nowhere is the surface emptier than it is in half of the places that the scan should have seen."""
-    empty, seen, complete = gaps(surface, scan, spacing)
+    empty, seen, complete = gaps(surface, scan, spacing, normals)
     return np.minimum(empty, np.median(empty[seen]) if seen.any() else 0), seen, complete
 
 

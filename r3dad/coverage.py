@@ -7,22 +7,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from r3dad.surface import Neighbours, Surface
+from r3dad.surface import Neighbours, Surface, facing
 
 ALIKE = 0.04
 """Views whose surface a scan covers this much less than the best-covered view's (a share) may be the sensor's too."""
 LARGEST = 0.1
 """A hole is at most this share of the surface; what is not covered and larger is the side away from the sensor."""
+BEHIND = 4
+"""Nearest points of a scan among which one on the same side of a thin wall is looked for."""
 EVERYWHERE = 0.9
 """A scan that covers this share of what no view shows for sure (walls of pockets, gaps between fins) was taken from everywhere."""
 
 
-def gaps(surface: Surface, scan: Neighbours, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def gaps(
+    surface: Surface, scan: Neighbours, spacing: np.ndarray, normals: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Emptiness of every surface point ``[S]`` in spacings of the scan there, whether the scan should have seen it, and the share covered.
 
-    ``scan``: its points; ``spacing [N]``: its local spacing. Emptiness is 0 where the sensor could not look.
+    ``scan``: its points; ``spacing [N]``: its local spacing; ``normals [N, 3]``: of the surface at its points. Emptiness is 0 where the
+    sensor could not look. Points on the other side of a thin wall do not cover this one.
     """
-    least, i = scan(surface.find)
+    distance, j = scan(surface.find, BEHIND)
+    same = facing(normals[j], surface.normals[:, None])
+    same[:, -1] = True  # a lower bound, where none of them is
+    first = same.argmax(1)[:, None]
+    least, i = (np.take_along_axis(x, first, 1)[:, 0] for x in (distance, j))
     empty = np.minimum(least, 0.15) / spacing[i]
     # A scan covers a fifth of the surface at least.
     covered = empty < 1.5 * max(1.0, 2 * float(np.quantile(empty, 0.2)))
@@ -58,7 +67,7 @@ def _holes(surface: Surface, covered: np.ndarray) -> np.ndarray:
     place = np.full(len(covered), -1)
     place[bare] = np.arange(len(bare))
     near = surface.near[bare, 1:7]
-    row, column = np.nonzero((place[near] >= 0) & surface.joined[bare])
+    row, column = np.nonzero(place[near] >= 0)
     links = coo_matrix((np.ones(len(row), bool), (row, place[near[row, column]])), (len(bare), len(bare)))
     part = connected_components(links, directed=False)[1]
     small = np.bincount(part, minlength=1) < LARGEST * len(covered)

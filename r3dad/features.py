@@ -14,7 +14,7 @@ import torch
 from r3dad import ops
 from r3dad.coverage import gaps
 from r3dad.planes import surface_normals
-from r3dad.surface import Departure, Neighbours, Surface
+from r3dad.surface import OPPOSITE, Departure, Neighbours, Surface, plane_axes
 
 NEIGHBOURS = 32
 FLOOR = 0.001
@@ -72,7 +72,7 @@ def describe(surface: Surface, fitted: list[np.ndarray]) -> tuple[ScanFeatures, 
     noise = float(np.median(np.abs(first.signed)))
     scale = np.float32(noise + FLOOR)
     local = np.sort(distance[:, 8].take(j[:, ::2]), axis=1)[:, 7:9].mean(1)
-    gap = _Gaps(surface, find, q, local, near)
+    gap = _Gaps(surface, find, q, local, near, normals)
     # Departures: with the benefit of the doubt at edges, then from the nearest surface point's plane, under every fit.
     size = np.abs(np.stack([first.signed, *(d.plane for d in departures)]))
     support = _unsupported(size, around[1:9])
@@ -82,13 +82,14 @@ def describe(surface: Surface, fitted: list[np.ndarray]) -> tuple[ScanFeatures, 
     # What sticks out of an edge or is worn off it lies beyond one of its planes only.
     sided = _squash(np.stack([first.low, first.high], 1) / scale)
     # Shape of the scan against the surface's.
-    own, curvature = surface_normals(q, j[:, :14])
+    side = [normals.T[c].take(around) * normals.T[c] for c in range(3)]
+    side = side[0] + side[1] + side[2]
+    own, curvature = surface_normals(q, j[:, :14], (side[:14] > OPPOSITE).T)
     shape = np.stack([curvature, 1 - np.abs((own * normals).sum(1)), surface.curvature[near]], 1)
     ratio = distance[:, 16] / surface.reach[near]
     density = np.log(ratio / np.median(ratio))
     # Means over neighbours: 8, 16 and 32; the 32 of departures weighted by how far they face the same way, then theirs, twice.
-    side = [normals.T[c].take(around) * normals.T[c] for c in range(3)]
-    weights = np.maximum(side[0] + side[1] + side[2], 0.02).T
+    weights = np.maximum(side, 0.02).T
     mean8 = _mean(np.column_stack([field, sided]), j[:, :8])
     mean16 = _mean(np.column_stack([field, shape, density, q]), j[:, :16])
     mean32 = _mean(np.column_stack([sided, q, gap.coverage]), j)
@@ -122,6 +123,8 @@ def describe(surface: Surface, fitted: list[np.ndarray]) -> tuple[ScanFeatures, 
         columns.append(np.linalg.norm(middle - q, axis=1) / distance[:, k - 1])
     columns += gap.carried(gap.coverage.take(around).max(0), mean32[:, 5])
     columns += [np.full(len(q), np.log(noise + 1e-4)), np.log(local + 1e-4), np.log(local / (noise + 1e-4))]
+    columns.append((side < OPPOSITE).mean(0))  # of the neighbours, those on the other side of a thin wall
+    columns += _along(q, normals, field[:, 4 : 4 + len(fitted)], levels[0][:, 4 : 4 + len(fitted)], j, side, local, scale)
     nodes = np.stack([x.astype(np.float32) for x in columns]).T
     return ScanFeatures(
         nodes=nodes,
@@ -136,14 +139,56 @@ def describe(surface: Surface, fitted: list[np.ndarray]) -> tuple[ScanFeatures, 
     ), departures
 
 
+def _along(
+    points: np.ndarray,
+    normals: np.ndarray,
+    planes: np.ndarray,
+    calm: np.ndarray,
+    j: np.ndarray,
+    side: np.ndarray,
+    local: np.ndarray,
+    scale: np.float32,
+) -> list[np.ndarray]:
+    """Departures averaged along the line on which a point's neighbours depart most, if there is one: grooves are long and narrow.
+
+    The line is the long axis of the neighbours weighted by their departure, less that of the neighbours alone (a structure tensor).
+    """
+    around = j.T
+    v = np.stack([c.take(around) - c for c in np.float32(points.T)])
+    a, b = (np.float32(x.T) for x in plane_axes(normals))
+    u, w = (np.einsum("ckn,cn->kn", v, x) for x in (a, b))
+    same = np.float32(side > 0.3)
+    columns = []
+    strength = np.abs(calm[:, 0]).take(around) * same
+    strength = strength / np.maximum(strength.sum(0), 1e-12) - same / np.maximum(same.sum(0), 1e-12)
+    uu, ww, uw = ((strength * x * y).sum(0) for x, y in ((u, u), (w, w), (u, w)))
+    turn = 0.5 * np.arctan2(2 * uw, uu - ww)
+    extent = (same * (u * u + w * w)).sum(0) / np.maximum(same.sum(0), 1e-12)
+    columns.append(np.hypot(uu - ww, 2 * uw) / np.maximum(extent, 1e-12))
+    beside = (w * np.cos(turn) - u * np.sin(turn)) / np.float32(0.5) / local
+    weights = np.maximum(same * np.exp(-beside * beside), np.float32(1e-6)).T
+    x = planes
+    for _ in range(2):
+        x = _mean(x, j, np.ascontiguousarray(weights, np.float32))
+        for signed in x.T:
+            columns += [_squash(2 * signed / scale), np.log((np.abs(signed) + 1e-4) / scale)]
+    return columns
+
+
 class _Gaps:
     """Surface that a scan should have seen and did not, carried to the points beside it, and how gappy the scan is anyway."""
 
     def __init__(
-        self, surface: Surface, find: Neighbours, points: np.ndarray, local: np.ndarray, near: np.ndarray
+        self,
+        surface: Surface,
+        find: Neighbours,
+        points: np.ndarray,
+        local: np.ndarray,
+        near: np.ndarray,
+        normals: np.ndarray,
     ) -> None:
         self.surface, self.points, self.local, self.near = surface, points, local, near
-        empty, self.expected, self.complete = gaps(surface, find, local)
+        empty, self.expected, self.complete = gaps(surface, find, local, normals)
         self.empty = empty.astype(np.float32)
         self.beside = surface.near.T
         self.wide = self.empty.take(self.beside).mean(0)

@@ -11,9 +11,13 @@ import numpy as np
 import torch
 
 from r3dad.nearest import Nearest
-from r3dad.planes import surface_normals
+from r3dad.planes import face_normals, surface_normals
 
 PATCHES = 1500
+EDGE = 24
+"""Neighbours that tell how sharp an edge is."""
+OPPOSITE = -0.5
+"""Normals whose product is less belong to the two sides of a wall."""
 VIEWS = 162
 """Directions a surface is looked at from, for orientation and for what a one-sided scan should have seen."""
 
@@ -78,6 +82,11 @@ def directions(count: int = VIEWS) -> np.ndarray:
     return np.stack([r * np.cos(turn), r * np.sin(turn), z], 1)
 
 
+def facing(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Whether unit normals ``[..., 3]`` can be of one side of a wall."""
+    return np.einsum("...i,...i->...", a, b) > OPPOSITE
+
+
 def plane_axes(n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two unit vectors ``[..., 3]`` that span the plane with normal ``n``."""
     helper = np.eye(3)[np.argmin(np.abs(n), axis=-1)]
@@ -125,9 +134,8 @@ class Surface:
 
     ``points [S, 3]``, outward ``normals [S, 3]``, ``curvature [S]``, ``sees [S, VIEWS]`` (bool: seen from that direction).
 
-    Made of them: ``near [S, 17]``, the nearest points, itself first; ``reach [S]``, how far they lie; ``joined [S, 6]``, whether the six
-    next to a point are of the same side of a wall; ``seen_bits`` and ``sure_bits [VIEWS, S / 8]``, which points a view sees, and which for
-    sure; ``sure [S]``, from some view.
+    Made of them: ``near [S, 17]``, the nearest points, itself first and in place of those on the other side of a thin wall; ``reach [S]``,
+    how far they lie; ``seen_bits`` and ``sure_bits [VIEWS, S / 8]``, which points a view sees, and which for sure; ``sure [S]``, from some view.
     """
 
     points: np.ndarray
@@ -140,7 +148,6 @@ class Surface:
     seen_bits: np.ndarray = field(init=False)
     sure_bits: np.ndarray = field(init=False)
     sure: np.ndarray = field(init=False)
-    joined: np.ndarray = field(init=False)
     patch: np.ndarray = field(init=False)
     patches: np.ndarray = field(init=False)
     alike: np.ndarray = field(init=False)
@@ -148,6 +155,7 @@ class Surface:
     def __post_init__(self) -> None:
         self.find = Neighbours(self.points)
         distance, near = self.find(self.find, 17)
+        near = np.where(facing(self.normals[near], self.normals[:, None]), near, near[:, :1])
         self.reach, self.near = distance[:, 16], np.asfortranarray(near)  # read neighbour by neighbour
         self._columns = [np.ascontiguousarray(c, np.float64) for x in (self.points, self.normals) for c in x.T]
         # At most PATCHES patches: the one of each point, the 9 nearest to each, and how far those face the same way.
@@ -162,21 +170,17 @@ class Surface:
         self.sure = firm.any(1)
         # View by view, a bit per point.
         self.seen_bits, self.sure_bits = (np.packbits(x.T, axis=1) for x in (self.sees, firm))
-        # The two sides of a thin wall are not one place.
-        beside = self.near[:, 1:7]
-        self.joined = np.einsum("nki,ni->nk", self.normals[beside], self.normals) > -0.5
 
     @classmethod
-    def build(cls, clouds: list[np.ndarray], most: int = 40_000, k: int = 20) -> Surface:
-        """Fuse aligned clouds (each ``[N, 3]``) and denoise them: bilateral, so that edges stay."""
+    def build(cls, clouds: list[np.ndarray], most: int = 40_000, k: int = 40) -> Surface:
+        """Fuse aligned clouds (each ``[N, 3]``) and denoise them: bilateral, so that edges stay and the two sides of a thin wall apart."""
         every = np.concatenate(clouds).astype(np.float64)
         pick = thin(every, most)
-        k = int(np.clip(round(k * (len(every) / len(pick)) ** 0.7), k, 56))
+        k = int(np.clip(round(k * (len(every) / len(pick)) ** 0.7), k, 64))
         distance, j = Neighbours(every)(every[pick], k)
         w = np.exp(-((distance / (0.6 * distance[:, -1:])) ** 2))
-        w /= w.sum(1, keepdims=True)
         p, q = every[pick], every[j]
-        n, curvature = surface_normals(every, j, w)
+        n, sigma = face_normals(q - p[:, None], w)
         # Every neighbour's normal: that of the picked point nearest to it.
         owner = np.full(len(every), -1)
         owner[pick] = np.arange(len(pick))
@@ -185,13 +189,19 @@ class Surface:
         own = owner[j]
         for _ in range(2):
             dot = np.einsum("ni,nki->nk", n, n[own])
-            n = unit(np.einsum("nk,nki->ni", w * np.exp((np.abs(dot) - 1) / 0.05) * np.sign(dot), n[own]))
+            n = unit(np.einsum("nk,nki->ni", w * np.exp((np.abs(dot) - 1) / 0.2) * np.sign(dot), n[own]))
         spacing = float(np.median(Neighbours(p)(p, 2)[0][:, 1]))
+        n, _ = oriented(p, n, spacing)
+        for _ in range(2):  # now that sides are told apart: planes through the neighbours that face the same way
+            off = np.einsum("ni,nki->nk", n, q - p[:, None])
+            same = w * np.exp((np.einsum("ni,nki->nk", n, n[own]) - 1) / 0.05 - (off / (2 * sigma)) ** 2)
+            refined, _ = surface_normals(every, j, same)
+            n = np.where(np.einsum("ni,ni->n", refined, n)[:, None] < 0, -refined, refined)
         n, sees = oriented(p, n, spacing)
-        # Only neighbours that face the same way count, so that the two sides of a thin wall stay apart.
         off = np.einsum("ni,nki->nk", n, q - p[:, None])
-        w = w * np.exp((np.einsum("ni,nki->nk", n, n[own]) - 1) / 0.05)
-        w *= np.exp(-((off / (4.5 * np.median(np.abs(off[:, :8])) + 1e-9)) ** 2))
+        dot = np.einsum("ni,nki->nk", n, n[own])
+        _, curvature = surface_normals(every, j[:, :EDGE], (w * (dot > OPPOSITE))[:, :EDGE])
+        w = w * np.exp((dot - 1) / 0.05 - (off / (4.5 * np.median(np.abs(off[:, :8])) + 1e-9)) ** 2)
         p = p + ((w * off).sum(1) / np.maximum(w.sum(1), 1e-12))[:, None] * n
         return cls(p, n, curvature, sees, spacing)
 
@@ -208,6 +218,8 @@ class Surface:
         along = np.sqrt(np.maximum(v[0] * v[0] + v[1] * v[1] + v[2] * v[2] - off * off, 0))
         beyond = np.maximum(along - 3 * self.spacing, 0)
         size = off * off + beyond * beyond
+        other = n[0] * n[0][0] + n[1] * n[1][0] + n[2] * n[2][0] < OPPOSITE  # the far side of a thin wall is no candidate
+        off, size = np.where(other, off[0], off), np.where(other, np.inf, size)
         best = size.argmin(0) * len(points) + np.arange(len(points))
         plane, low, high = off[0], off.min(0), off.max(0)
         size, off, along, beyond, *vn = (x.take(best) for x in (size, off, along, beyond, *v, *n))
@@ -232,31 +244,11 @@ class Surface:
         return found
 
 
-def open_sides(points: np.ndarray, normals: np.ndarray, cell: float) -> np.ndarray:
-    """How much more open air lies on the side of the normal than behind it, ``[N]`` in -1..1.
-
-    The surface is filled into a grid and thickened by a cell; what the grid's corner can reach is air.
-    """
-    from scipy.ndimage import binary_dilation, label
-
-    low = points.min(0) - 4.5 * cell
-    shape = np.ceil((points.max(0) - low) / cell).astype(int) + 5
-    full = np.zeros(shape, bool)
-    full[tuple(((points - low) / cell).astype(int).T)] = True
-    parts = np.asarray(label(~np.asarray(binary_dilation(full)))[0])
-    air = np.asarray(parts == parts[0, 0, 0])
-    total = np.zeros(len(points))
-    for step in (1.6, 2.2, 2.8, 3.4):
-        for side in (1, -1):
-            total += side * air[tuple(((points + side * step * cell * normals - low) / cell).astype(int).T)]
-    return total / 4
-
-
 def oriented(points: np.ndarray, normals: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
     """Normals ``[N, 3]`` turned outwards, and which of the `directions` see each point ``[N, VIEWS]`` (bool).
 
-    Votes for a side: a point that is the front-most of its pixel looks at the camera; open air lies outside. They are shared with
-    neighbours beside the point; one straight behind it, on the other side of a thin wall, looks the other way.
+    Votes for a side: a point that is the front-most of its pixel looks at the camera. They are shared with neighbours beside the point; one
+    straight behind it, on the other side of a thin wall, looks the other way.
     """
     pixel, views = 4.5 * spacing, directions()
     behind = np.empty((len(points), len(views)), np.float32)
@@ -265,12 +257,11 @@ def oriented(points: np.ndarray, normals: np.ndarray, spacing: float) -> tuple[n
         behind[:, i], first = front(points, view, pixel)
         cos = normals @ view
         vote += first * cos * np.abs(cos)
-    vote = vote / (np.abs(vote) + 2) + open_sides(points, normals, 3 * spacing)
-    distance, j = Neighbours(points)(points, 12)
+    vote = start = vote / (np.abs(vote) + 2)
+    distance, j = Neighbours(points)(points, 16)
     dot = np.einsum("ni,nki->nk", normals, normals[j])
     rise = np.abs(np.einsum("ni,nki->nk", normals, points[j] - points[:, None])) / np.maximum(distance, 1e-12)
-    share = np.sign(dot) * np.abs(dot) ** 8 * (np.exp(-((rise / 0.35) ** 2)) - np.exp(-(((rise - 1) / 0.2) ** 2)))
-    start = vote
+    share = np.sign(dot) * np.abs(dot) ** 8 * (np.exp(-((rise / 0.25) ** 2)) - np.exp(-(((rise - 1) / 0.2) ** 2)))
     for _ in range(40):
         vote = np.clip(0.15 * start + 0.5 * vote + (share * vote[j]).mean(1), -1, 1)
     normals = normals * np.where(vote < 0, -1.0, 1.0)[:, None]

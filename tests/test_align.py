@@ -10,6 +10,8 @@ from r3dad.align import Frame, Nearest, fit_affine, fit_quadratic, fit_rigid
 from r3dad.align.cloud import rotation_grid, rotation_vector_matrix, thin
 from r3dad.align.frame import MISFIT
 from r3dad.errors import InputError
+from r3dad.simulate.parts import part
+from r3dad.simulate.scan import scan as simulate
 
 
 @pytest.fixture(autouse=True)
@@ -192,6 +194,19 @@ def test_good_scan_of_another_part_is_named():
     _, poses = Frame.build([scan(l_bracket, 1)[0], odd, scan(l_bracket, 2)[0]])
     assert [p.ok for p in poses] == [True, False, True]
     assert "does not join" in poses[1].reason
+
+
+def test_scans_as_sparse_as_a_wall_is_thin_are_joined():
+    """None covers another as scans of a solid part do; each covers another as well as one half of it the other half."""
+    design = part("housing", 103)
+    scans = [simulate(design, seed=k, points=8000, pose="random" if k else "fixed") for k in range(3)]
+    _, poses = Frame.build([s.points for s in scans])
+    assert all(pose.ok for pose in poses)
+    for s, pose in zip(scans, poses, strict=True):
+        off = design.sdf(move(pose.matrix, s.points))
+        assert np.quantile(np.abs(off), 0.95) < 0.005 * design.diagonal
+    _, poses = Frame.build([s.points for s in scans[:2]] + [simulate(part("housing", 104), seed=9, points=8000).points])
+    assert [pose.ok for pose in poses] == [True, True, False]
 
 
 def test_views_that_do_not_meet_are_not_joined():

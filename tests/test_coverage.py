@@ -56,7 +56,7 @@ def test_the_far_side_is_no_hole(surface):
 def test_gaps_of_a_scan_lie_where_it_has_none(surface, radius):
     cloud = (stepped_block(9, hole=radius) - np.divide(SIZE, 2)) / np.linalg.norm(SIZE)
     spacing = np.full(len(cloud), np.median(Neighbours(cloud)(cloud, 8)[0][:, 7]))
-    empty, seen, complete = gaps(surface, Neighbours(cloud), spacing)
+    empty, seen, complete = gaps(surface, Neighbours(cloud), spacing, surface.normals[surface.find(cloud)[1]])
     assert seen.all() and complete > 0.97
     away = np.linalg.norm(place(surface.points) - CORNER, axis=1)
     if radius:

@@ -179,6 +179,12 @@ class Frame:
             if not chosen:
                 sure = [k for k, fit in fits.items() if fit.overlap >= LEAST_OVERLAP and fit.crisp >= CRISP[0]]
                 chosen = sorted(sure, key=lambda k: -fits[k].crisp)[:1]
+            if not chosen:  # where walls are as thin as points are apart, none covers another that well: as a half of it the other half
+                usual = cls._held_out(scans, placed) / frame.scale
+                alike = [k for k, fit in fits.items() if fit.residual <= MISFIT * usual and fit.overlap >= SHARE]
+                chosen = [
+                    k for k in sorted(alike, key=lambda k: fits[k].residual) if frame._shown(scans[k], found[k][0]) >= SHARE
+                ][:1]
             if not chosen:
                 break
             placed.update({k: found[k] for k in chosen})
@@ -287,6 +293,11 @@ class Frame:
         rms = distance.clamp_max(CAP).square().mean().sqrt()
         crisp = share(CRISP[1]) / max(share(CRISP[2]), 1e-9)
         return _Fit(float(torch.quantile(distance, SHARE)), float(rms), share(NEAR), crisp)
+
+    def _shown(self, scan: Tensor, matrix: Tensor) -> float:
+        """Share of the surface that a scan (mm) under a pose shows."""
+        surface = self.tables.points.double() * self.scale + self.centre
+        return Frame.of(compose(matrix, scan))._fit(surface, torch.eye(4, dtype=torch.float64, device=scan.device)).overlap
 
     def _judge(self, scan: Tensor, matrix: Tensor, margin: float) -> Pose:
         residual, rms, overlap, _ = self._fit(scan, matrix)

@@ -177,6 +177,7 @@ class _Judge:
             self.logits,
             self.signed,
             (self.given / self.scale)[result.near[kept]],
+            result.near[kept],
             point_bar=float(np.quantile(calibration.peaks, 1 - rate)),
             gap_bar=float(np.quantile(calibration.gaps, 1 - rate)),
         )

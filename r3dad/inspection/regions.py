@@ -56,6 +56,7 @@ def find_regions(
     logits: np.ndarray,
     signed: np.ndarray,
     limits: np.ndarray,
+    near: np.ndarray,
     *,
     point_bar: float,
     gap_bar: float,
@@ -63,7 +64,7 @@ def find_regions(
     """Regions of a scan's points ``[N, 3]`` on the surface, hottest first.
 
     Args:
-        logits: [N] of the points. signed: [N] deviation. limits: [N, 2] that a person gave (NaN: none).
+        logits: [N] of the points. signed: [N] deviation. limits: [N, 2] that a person gave (NaN: none). near: [N] nearest surface point.
         point_bar: a region's five highest logits lie above it on average. gap_bar: log of the gap over the typical gap.
     """
     find = Neighbours(points)
@@ -74,7 +75,8 @@ def find_regions(
     outside = (calm < limits[:, 0]) | (calm > limits[:, 1])
     member = np.flatnonzero((logits > min(GROW, point_bar)) | outside)
     far, owner = find(surface.find)
-    lacking, sure = _lacking(surface, find, points, signed, local, far, owner, gap_bar)
+    facing = surface.normals[near]
+    lacking, sure = _lacking(surface, find, points, signed, local, facing, far, owner, gap_bar)
     gone = np.flatnonzero(lacking)
     part = _joined(np.concatenate([points[member], surface.points[gone]]), HOP * spacing)
     found = []
@@ -103,12 +105,13 @@ def _lacking(
     points: np.ndarray,
     signed: np.ndarray,
     local: np.ndarray,
+    normals: np.ndarray,
     far: np.ndarray,
     owner: np.ndarray,
     gap_bar: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Surface that the scan should show and does not, up to the rim of the opening, and where that is sure: bool [S] both."""
-    empty, expected, _ = gaps(surface, find, local)
+    empty, expected, _ = gaps(surface, find, local, normals)
     if not expected.any():
         return np.zeros(len(empty), bool), np.zeros(len(empty), bool)
     wide = empty[surface.near].mean(1)

@@ -29,7 +29,8 @@ def texture(part: Part, depth: float, rng: np.random.Generator, chatter: bool) -
 def hole(part: Part, depth: float, rng: np.random.Generator) -> Defect:
     """A patch of surface that is missing from the scan; larger for larger depths."""
     c, n = exposed_spot(part, rng)
-    radius = part.diagonal * rng.uniform(0.7, 1.4) * float(np.sqrt(depth / part.diagonal)) * 0.42
+    size = float(np.exp(rng.uniform(np.log(0.7), np.log(2.2))))
+    radius = part.diagonal * size * float(np.sqrt(depth / part.diagonal)) * 0.42
     a, b = frame(n)
     a, b = turn(a, b, rng.uniform(0, np.pi))
     stretch, wobble = rng.uniform(0.6, 1.6), Ripple(rng, 1.5 * radius)
