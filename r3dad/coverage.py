@@ -13,8 +13,8 @@ ALIKE = 0.04
 """Views whose surface a scan covers this much less than the best-covered view's (a share) may be the sensor's too."""
 LARGEST = 0.1
 """A hole is at most this share of the surface; what is not covered and larger is the side away from the sensor."""
-BEHIND = 4
-"""Nearest points of a scan among which one on the same side of a thin wall is looked for."""
+BEHIND = (4, 24)
+"""Nearest points of a scan among which one on the same side of a thin wall is looked for; where all are on the other, among more."""
 EVERYWHERE = 0.9
 """A scan that covers this share of what no view shows for sure (walls of pockets, gaps between fins) was taken from everywhere."""
 
@@ -27,16 +27,27 @@ def gaps(
     ``scan``: its points; ``spacing [N]``: its local spacing; ``normals [N, 3]``: of the surface at its points. Emptiness is 0 where the
     sensor could not look. Points on the other side of a thin wall do not cover this one.
     """
-    distance, j = scan(surface.find, BEHIND)
-    same = facing(normals[j], surface.normals[:, None])
-    same[:, -1] = True  # a lower bound, where none of them is
-    first = same.argmax(1)[:, None]
-    least, i = (np.take_along_axis(x, first, 1)[:, 0] for x in (distance, j))
+    least, i, found = _beside(surface.normals, normals, *scan(surface.find, BEHIND[0]))
+    if len(lost := np.flatnonzero(~found)):
+        least[lost], i[lost], _ = _beside(surface.normals[lost], normals, *scan(surface.points[lost], BEHIND[1]))
     empty = np.minimum(least, 0.15) / spacing[i]
     # A scan covers a fifth of the surface at least.
     covered = empty < 1.5 * max(1.0, 2 * float(np.quantile(empty, 0.2)))
     seen = expected(surface, covered)
     return empty * seen, seen, float(covered[surface.sure].mean())
+
+
+def _beside(
+    own: np.ndarray, normals: np.ndarray, distance: np.ndarray, j: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of neighbours ``j [S, k]`` the nearest whose normal can be of the same side as ``own [S, 3]``: distance, index, whether there is one.
+
+    Else the last one, which bounds the distance.
+    """
+    same = facing(normals[j], own[:, None])
+    found, same[:, -1] = same.any(1), True
+    first = same.argmax(1)[:, None]
+    return *(np.take_along_axis(x, first, 1)[:, 0] for x in (distance, j)), found
 
 
 def expected(surface: Surface, covered: np.ndarray) -> np.ndarray:

@@ -52,6 +52,22 @@ def test_the_far_side_is_no_hole(surface):
     assert not expected(surface, below)[surface.normals[:, 2] < -0.8].any()
 
 
+def test_the_far_side_of_a_thin_wall_fills_no_gap():
+    rng = np.random.default_rng(0)
+
+    def sheet(count: int, hole: float = 0.0) -> np.ndarray:
+        p = np.c_[rng.random((count, 2)), 0.02 * rng.integers(0, 2, count)]  # on each side points are 0.02 apart
+        return p[~((np.linalg.norm(p[:, :2] - 0.5, axis=1) < hole) & (p[:, 2] > 0))] + 0.001 * rng.normal(size=3)
+
+    surface = Surface.build([sheet(6000) + rng.normal(0, 0.001, (6000, 3)) for _ in range(3)])
+    cloud = sheet(6000, hole=0.1)
+    spacing = np.full(len(cloud), 0.02)
+    empty, _, _ = gaps(surface, Neighbours(cloud), spacing, surface.normals[surface.find(cloud)[1]])
+    inside = np.linalg.norm(surface.points[:, :2] - 0.5, axis=1) < 0.05
+    above = surface.points[:, 2] > 0.01
+    assert np.quantile(empty[inside & above], 0.1) > 2 and np.median(empty[inside & ~above]) < 1
+
+
 @pytest.mark.parametrize("radius", [0.0, 4.0, 7.0])
 def test_gaps_of_a_scan_lie_where_it_has_none(surface, radius):
     cloud = (stepped_block(9, hole=radius) - np.divide(SIZE, 2)) / np.linalg.norm(SIZE)

@@ -43,6 +43,19 @@ def test_thin_walls_keep_their_sides():
     assert ((found.normals[inner, 2] > 0) == upper[inner]).mean() > 0.99
 
 
+def test_the_far_side_of_a_thin_wall_is_no_candidate():
+    rng = np.random.default_rng(1)
+    sheet = np.c_[rng.random((12_000, 2)) * 40, 0.9 * rng.integers(0, 2, 12_000)] + rng.normal(0, 0.02, (12_000, 3))
+    found = Surface.build([sheet])
+    dent = np.array([[20.0, 20.0, 0.9 - 0.2]])
+    away = found.departure(dent, k=9)
+    assert away.signed == pytest.approx([-0.2], abs=0.05)
+    assert away.low == pytest.approx([-0.2], abs=0.08) and away.high == pytest.approx([-0.2], abs=0.08)
+    assert (np.sign(found.normals[found.near][:, :, 2]) == np.sign(found.normals[:, None, 2]))[
+        (np.abs(found.points[:, :2] - 20) < 15).all(1)
+    ].mean() > 0.99
+
+
 def test_departure_has_sign_and_size(surface):
     above = np.array([[40.0, 20.0, 15.7], [40.0, 20.0, 14.5], [30.0, -0.8, 8.0]])
     away = surface.departure(above)
