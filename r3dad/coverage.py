@@ -45,9 +45,10 @@ def _beside(
     Else the last one, which bounds the distance.
     """
     same = facing(normals[j], own[:, None])
-    found, same[:, -1] = same.any(1), True
+    found = np.asarray(same.any(1))
+    same[:, -1] = True
     first = same.argmax(1)[:, None]
-    return *(np.take_along_axis(x, first, 1)[:, 0] for x in (distance, j)), found
+    return np.take_along_axis(distance, first, 1)[:, 0], np.take_along_axis(j, first, 1)[:, 0], found
 
 
 def expected(surface: Surface, covered: np.ndarray) -> np.ndarray:

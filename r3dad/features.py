@@ -124,7 +124,9 @@ def describe(surface: Surface, fitted: list[np.ndarray]) -> tuple[ScanFeatures, 
     columns += gap.carried(gap.coverage.take(around).max(0), mean32[:, 5])
     columns += [np.full(len(q), np.log(noise + 1e-4)), np.log(local + 1e-4), np.log(local / (noise + 1e-4))]
     columns.append((side < OPPOSITE).mean(0))  # of the neighbours, those on the other side of a thin wall
-    columns += _along(q, normals, field[:, 4 : 4 + len(fitted)], levels[0][:, 4 : 4 + len(fitted)], j, side, local, scale)
+    columns += _along(
+        q, normals, field[:, 4 : 4 + len(fitted)], levels[0][:, 4 : 4 + len(fitted)], j, side, local, scale
+    )
     nodes = np.stack([x.astype(np.float32) for x in columns]).T
     return ScanFeatures(
         nodes=nodes,
@@ -154,7 +156,7 @@ def _along(
     The line is the long axis of the neighbours weighted by their departure, less that of the neighbours alone (a structure tensor).
     """
     around = j.T
-    v = np.stack([c.take(around) - c for c in np.float32(points.T)])
+    v = np.stack([c.take(around) - c for c in points.T.astype(np.float32)])
     a, b = (np.float32(x.T) for x in plane_axes(normals))
     u, w = (np.einsum("ckn,cn->kn", v, x) for x in (a, b))
     same = np.float32(side > 0.3)

@@ -47,7 +47,7 @@ def face_normals(v: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]
     def off(n: np.ndarray) -> np.ndarray:
         return n[0] * x[0] + n[1] * x[1] + n[2] * x[2]
 
-    normal = np.float32(surface_normals(flat, all_of, weights)[0].T)
+    normal = surface_normals(flat, all_of, weights)[0].T.astype(np.float32)
     away = off(normal)
     height = (w * away).sum(0)
     noise = np.quantile(np.sqrt((w * (away - height) ** 2).sum(0)), 0.25)
@@ -60,7 +60,7 @@ def face_normals(v: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]
     best, rng = support(normal, height), np.random.default_rng(0)
     for _ in range(TRIES):
         i, a, b = rng.permutation(k)[:3]
-        n = np.stack(_cross(x[:, a] - x[:, i], x[:, b] - x[:, i]))
+        n = _cross(tuple(x[:, a] - x[:, i]), tuple(x[:, b] - x[:, i]))
         n /= np.maximum(np.sqrt((n * n).sum(0)), np.float32(1e-12))
         at = (n * x[:, i]).sum(0)
         score = support(n, at)
@@ -68,7 +68,7 @@ def face_normals(v: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]
         best, height, normal = np.where(better, score, best), np.where(better, at, height), np.where(better, n, normal)
     for _ in range(3):
         close = w * np.exp(-(((off(normal) - height) * scale) ** 2))
-        n = np.float32(surface_normals(flat, all_of, close.T)[0].T)
+        n = surface_normals(flat, all_of, close.T)[0].T.astype(np.float32)
         normal = n * np.where((n * normal).sum(0) < 0, np.float32(-1), np.float32(1))
         height = (close * off(normal)).sum(0) / close.sum(0)
     return normal.T.astype(np.float64), sigma

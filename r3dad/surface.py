@@ -135,7 +135,8 @@ class Surface:
     ``points [S, 3]``, outward ``normals [S, 3]``, ``curvature [S]``, ``sees [S, VIEWS]`` (bool: seen from that direction).
 
     Made of them: ``near [S, 17]``, the nearest points, itself first and in place of those on the other side of a thin wall; ``reach [S]``,
-    how far they lie; ``seen_bits`` and ``sure_bits [VIEWS, S / 8]``, which points a view sees, and which for sure; ``sure [S]``, from some view.
+    how far they lie; ``seen_bits`` and ``sure_bits [VIEWS, S / 8]``, which points a view sees, and which for sure; ``sure [S]``, from
+    some view.
     """
 
     points: np.ndarray
@@ -218,7 +219,9 @@ class Surface:
         along = np.sqrt(np.maximum(v[0] * v[0] + v[1] * v[1] + v[2] * v[2] - off * off, 0))
         beyond = np.maximum(along - 3 * self.spacing, 0)
         size = off * off + beyond * beyond
-        other = n[0] * n[0][0] + n[1] * n[1][0] + n[2] * n[2][0] < OPPOSITE  # the far side of a thin wall is no candidate
+        other = (
+            n[0] * n[0][0] + n[1] * n[1][0] + n[2] * n[2][0] < OPPOSITE
+        )  # the far side of a thin wall is no candidate
         off, size = np.where(other, off[0], off), np.where(other, np.inf, size)
         best = size.argmin(0) * len(points) + np.arange(len(points))
         plane, low, high = off[0], off.min(0), off.max(0)

@@ -183,7 +183,9 @@ class Frame:
                 usual = cls._held_out(scans, placed) / frame.scale
                 alike = [k for k, fit in fits.items() if fit.residual <= MISFIT * usual and fit.overlap >= SHARE]
                 chosen = [
-                    k for k in sorted(alike, key=lambda k: fits[k].residual) if frame._shown(scans[k], found[k][0]) >= SHARE
+                    k
+                    for k in sorted(alike, key=lambda k: fits[k].residual)
+                    if frame._shown(scans[k], found[k][0]) >= SHARE
                 ][:1]
             if not chosen:
                 break
@@ -297,7 +299,9 @@ class Frame:
     def _shown(self, scan: Tensor, matrix: Tensor) -> float:
         """Share of the surface that a scan (mm) under a pose shows."""
         surface = self.tables.points.double() * self.scale + self.centre
-        return Frame.of(compose(matrix, scan))._fit(surface, torch.eye(4, dtype=torch.float64, device=scan.device)).overlap
+        return (
+            Frame.of(compose(matrix, scan))._fit(surface, torch.eye(4, dtype=torch.float64, device=scan.device)).overlap
+        )
 
     def _judge(self, scan: Tensor, matrix: Tensor, margin: float) -> Pose:
         residual, rms, overlap, _ = self._fit(scan, matrix)
