@@ -124,9 +124,7 @@ def describe(surface: Surface, fitted: list[np.ndarray]) -> tuple[ScanFeatures, 
     columns += gap.carried(gap.coverage.take(around).max(0), mean32[:, 5])
     columns += [np.full(len(q), np.log(noise + 1e-4)), np.log(local + 1e-4), np.log(local / (noise + 1e-4))]
     columns.append((side < OPPOSITE).mean(0))  # of the neighbours, those on the other side of a thin wall
-    columns += _along(
-        q, normals, field[:, 4 : 4 + len(fitted)], levels[0][:, 4 : 4 + len(fitted)], j, side, local, scale
-    )
+    columns += _along(q, normals, field[:, 4 : 4 + len(fitted)], levels[0][:, 4], j, side, local, scale)
     nodes = np.stack([x.astype(np.float32) for x in columns]).T
     return ScanFeatures(
         nodes=nodes,
@@ -151,27 +149,29 @@ def _along(
     local: np.ndarray,
     scale: np.float32,
 ) -> list[np.ndarray]:
-    """Departures averaged along the line on which a point's neighbours depart most, if there is one: grooves are long and narrow.
+    """Departures ``planes [N, V]`` averaged along the line on which a point's neighbours depart most: grooves are long and narrow.
 
-    The line is the long axis of the neighbours weighted by their departure, less that of the neighbours alone (a structure tensor).
+    The line is the long axis of the neighbours weighted by their departure ``calm [N]``, less that of the neighbours alone (a structure
+    tensor); how long it is comes first, then two rounds of means over neighbours not further than half a spacing beside it.
+    ``side [32, N]``: how far the neighbours ``j [N, 32]`` face the same way.
     """
     around = j.T
-    v = np.stack([c.take(around) - c for c in points.T.astype(np.float32)])
-    a, b = (np.float32(x.T) for x in plane_axes(normals))
-    u, w = (np.einsum("ckn,cn->kn", v, x) for x in (a, b))
-    same = np.float32(side > 0.3)
-    columns = []
-    strength = np.abs(calm[:, 0]).take(around) * same
-    strength = strength / np.maximum(strength.sum(0), 1e-12) - same / np.maximum(same.sum(0), 1e-12)
-    uu, ww, uw = ((strength * x * y).sum(0) for x, y in ((u, u), (w, w), (u, w)))
+    a, b = (x.T.astype(np.float32) for x in plane_axes(normals))
+    same = (side > 0.3).astype(np.float32)
+    count = np.maximum(same.sum(0), 1)
+    strength = np.abs(calm).take(around) * same
+    excess = strength / np.maximum(strength.sum(0), 1e-12) - same / count
+    v = [c.take(around) - c for c in points.T.astype(np.float32)]
+    u, w = (v[0] * x[0] + v[1] * x[1] + v[2] * x[2] for x in (a, b))
+    squares = u * u, w * w
+    uu, ww, uw = (np.einsum("kn,kn->n", excess, x) for x in (*squares, u * w))
+    extent = np.einsum("kn,kn->n", same, squares[0] + squares[1]) / count
     turn = 0.5 * np.arctan2(2 * uw, uu - ww)
-    extent = (same * (u * u + w * w)).sum(0) / np.maximum(same.sum(0), 1e-12)
-    columns.append(np.hypot(uu - ww, 2 * uw) / np.maximum(extent, 1e-12))
-    beside = (w * np.cos(turn) - u * np.sin(turn)) / np.float32(0.5) / local
-    weights = np.maximum(same * np.exp(-beside * beside), np.float32(1e-6)).T
-    x = planes
+    beside = 2 * (w * (np.cos(turn) / local) - u * (np.sin(turn) / local))
+    weights = np.ascontiguousarray(np.maximum(same * np.exp(-beside * beside), np.float32(1e-6)).T)
+    columns, x = [np.hypot(uu - ww, 2 * uw) / np.maximum(extent, 1e-12)], planes
     for _ in range(2):
-        x = _mean(x, j, np.ascontiguousarray(weights, np.float32))
+        x = _mean(x, j, weights)
         for signed in x.T:
             columns += [_squash(2 * signed / scale), np.log((np.abs(signed) + 1e-4) / scale)]
     return columns
