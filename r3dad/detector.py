@@ -202,6 +202,8 @@ class Detector:
         detector = cls(header["recipe"], device=device)
         try:
             detector._fitted = detector._kind.from_state(tensors, header["settings"], detector.device)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         except (KeyError, RuntimeError) as error:
             raise InputError(
                 f"{path}: damaged model file ({str(error).splitlines()[0]}); fit the model again"

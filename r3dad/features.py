@@ -17,6 +17,8 @@ from r3dad.planes import surface_normals
 from r3dad.surface import OPPOSITE, Departure, Neighbours, Surface, plane_axes
 
 NEIGHBOURS = 32
+COLUMNS = 123
+"""Features of a point. A scorer fits these and no others."""
 FLOOR = 0.001
 """Noise below this share of the diagonal is not told apart from the tolerance of good parts."""
 
@@ -25,7 +27,7 @@ FLOOR = 0.001
 class ScanFeatures:
     """Per-point input of the scorer, and what is known of the whole scan."""
 
-    nodes: np.ndarray  #: [N, F] float32
+    nodes: np.ndarray  #: [N, COLUMNS] float32
     neighbours: np.ndarray  #: [N, NEIGHBOURS] int64, nearest first, each point itself first
     points: np.ndarray  #: [N, 3] float32, aligned
     normals: np.ndarray  #: [N, 3] float32, of the surface at the point

@@ -1,6 +1,6 @@
 """Train the scorer that ships with the package, from nothing but the package.
 
-    python -m r3dad.train_scorer --out scorer.safetensors [--designs 5] [--scans 12] [--keep FOLDER] [--good FOLDER ...]
+    python -m r3dad.train_scorer --out scorer.safetensors [--designs 8] [--scans 12] [--keep FOLDER] [--good FOLDER ...]
 
 Parts, scans, sensors and defects are made by `r3dad.simulate`; four good scans of a part are fused as by the recipe, and further good and
 defective scans of it are described against them. ``--good`` adds the good scans of data sets (their ``train`` folders, nothing else), with
@@ -132,12 +132,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     ap.add_argument("--out", type=Path, required=True)
     ap.add_argument(
-        "--designs", type=int, default=5, help="designs per family of parts; one more is held out for the verdict"
+        "--designs", type=int, default=8, help="designs per family of parts; one more is held out for the verdict"
     )
     ap.add_argument("--scans", type=int, default=12, help="scans per design, or per class with --good")
     ap.add_argument("--good", type=Path, nargs="*", default=[], help="data sets whose good scans take part too")
     ap.add_argument("--keep", type=Path, help="folder for the simulated scans: a second run takes them from there")
-    ap.add_argument("--steps", type=int, default=2500)
+    ap.add_argument("--steps", type=int, default=3500)
     ap.add_argument("--seed", type=int, default=0)
     args = ap.parse_args(argv)
     torch.set_num_threads(1)

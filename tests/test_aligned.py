@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from r3dad import checkpoint
+from r3dad.detector import Detector
 from r3dad.errors import InputError
 from r3dad.recipes.aligned import AlignedRecipe
 from tests.aligned_shapes import stepped_block
@@ -71,6 +73,14 @@ def test_state_round_trip(recipe):
     scan = turned(stepped_block(24, dent=1.0), 24)
     assert np.array_equal(again.predict(scan).point_scores, recipe.predict(scan).point_scores)
     assert again.threshold == recipe.threshold
+
+
+def test_a_model_of_another_version_is_refused(recipe, tmp_path):
+    tensors, settings = recipe.state()
+    settings = settings | {"scorer": settings["scorer"] | {"features": 109}}
+    checkpoint.save(tmp_path / "old.safetensors", "model", tensors, {"recipe": "aligned", "settings": settings})
+    with pytest.raises(InputError, match="old.safetensors: .*another version.*109 features.*fit it again"):
+        Detector.load(tmp_path / "old.safetensors")
 
 
 def test_a_dense_scan_is_scored_at_every_point(recipe):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from r3dad.features import describe
+from r3dad.features import COLUMNS, describe
 from r3dad.recipes.refine import made, refined
 from r3dad.scorer import Scorer, load_scorer, summary, top
 from r3dad.scorer_training import train
@@ -66,7 +66,8 @@ def test_features_see_the_gap(surface):
 def test_scorer_state_round_trip_and_point_order(surface, clouds):
     found, _ = describe(surface, [clouds[2]] * 3)
     torch.manual_seed(0)
-    net = Scorer(found.nodes.shape[1]).eval()
+    assert found.nodes.shape[1] == COLUMNS
+    net = Scorer(COLUMNS).eval()
     scores = net.score(found)
     assert scores.shape == (len(clouds[2]),)
     again = Scorer.from_state(*net.state())

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from r3dad.align import Frame, Pose
 from r3dad.errors import InputError
-from r3dad.features import describe
+from r3dad.features import COLUMNS, describe
 from r3dad.place import PlaceField
 from r3dad.recipes.calibration import Calibrating, Calibration
 from r3dad.recipes.ground import Ground, fuse
@@ -297,7 +297,15 @@ class AlignedRecipe:
     def from_state(
         cls, tensors: dict[str, Tensor], settings: dict[str, Any], device: str | torch.device = "cpu"
     ) -> AlignedRecipe:
-        """The recipe that :meth:`state` described."""
+        """The recipe that :meth:`state` described.
+
+        Raises:
+            InputError: of another version of this package, whose scorer sees other features.
+        """
+        if (seen := settings["scorer"]["features"]) != COLUMNS:
+            raise InputError(
+                f"the model is of another version of r3dad: its scorer sees {seen} features, expected {COLUMNS}; fit it again"
+            )
 
         def part(name: str) -> dict[str, Tensor]:
             return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
