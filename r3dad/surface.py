@@ -206,6 +206,11 @@ class Surface:
         p = p + ((w * off).sum(1) / np.maximum(w.sum(1), 1e-12))[:, None] * n
         return cls(p, n, curvature, sees, spacing)
 
+    @property
+    def thin(self) -> float:
+        """Share of the 16 nearest points that are on the other side of a wall, mean over the surface."""
+        return float((self.near[:, 1:] == self.near[:, :1]).mean())
+
     def departure(self, points: np.ndarray, k: int = 5, query: Neighbours | None = None) -> Departure:
         """How far each of ``points [N, 3]`` lies off the surface: the smallest of the plane distances of ``k`` candidates.
 

@@ -147,3 +147,19 @@ def test_displacements_may_be_diffused_at_their_place(recipe):
     assert np.abs(got.displacement - want.displacement).mean() < 0.1
     loaded = AlignedRecipe.from_state(*other.state()).predict(scan)
     assert np.array_equal(loaded.deviation, got.deviation)
+
+
+def sheet(seed: int, thick: float) -> np.ndarray:
+    """Both sides of a sheet of 60 x 40 mm with a corner cut off, 4000 points."""
+    rng = np.random.default_rng(seed)
+    p = np.c_[rng.random((5000, 2)) * [60, 40], thick * rng.integers(0, 2, 5000)]
+    return p[p[:, 0] + p[:, 1] < 80][:4000] + rng.normal(0, 0.05, (4000, 3))
+
+
+@pytest.mark.filterwarnings("ignore:fitted to one good scan")
+def test_thin_walls_ask_for_more_of_a_dense_scan(recipe):
+    settings = {"most": 1500, "surface_points": 3000, "calibration": 1, "pose": "fixed"}
+    with pytest.warns(UserWarning, match="walls are as thin as the 1500 points.*most=4000 and surface_points=9000"):
+        found = AlignedRecipe.fit([sheet(0, 1.5)], **settings)
+    assert "most=4000" in found.note and found.surface.thin > 0.3 > 0.02 > recipe.surface.thin
+    assert "most" not in AlignedRecipe.fit([sheet(0, 12.0)], **settings).note

@@ -35,6 +35,8 @@ LEAST = 500
 CHUNK = 200_000
 COMPLETE = 0.8
 """A scan that covers more than this share of what can be seen of the surface is a whole one; else it is one-sided."""
+THIN = 0.15
+"""Share of a surface's neighbours that are on the other side of a wall, from which on it counts as thin."""
 LEAST_SPREAD = 0.3
 """Verdicts of good scans (logits) are not taken to differ less than this."""
 WHOLE, SIDED = Sensor(one_sided=0.0), Sensor(one_sided=1.0)
@@ -147,6 +149,12 @@ class AlignedRecipe:
         recipe = cls(config, frame, surface, (scorer or load_scorer()).to(device))
         if len(clouds) == 1:
             recipe._warn("fitted to one good scan: how good parts differ is unknown, so the threshold is a guess")
+        if surface.thin > THIN and (seen := int(np.median([len(c) for c in clouds]))) > 1.5 * config.most:
+            most, points = min(3 * config.most, seen), 3 * config.surface_points
+            recipe._warn(
+                f"walls are as thin as the {config.most} points used of a scan are apart: "
+                f"most={most} and surface_points={points} find more, at three times the time"
+            )
         if config.displacement == "diffusion":
             recipe.place = PlaceField.fit(
                 surface, steps=config.sampler_steps, seed=config.seed, progress=lambda x, w: say(0.25 + 0.05 * x, w)
