@@ -18,6 +18,8 @@ EDGE = 24
 """Neighbours that tell how sharp an edge is."""
 OPPOSITE = -0.5
 """Normals whose product is less belong to the two sides of a wall."""
+ALONE = 4
+"""A point with so few of its 17 nearest (itself among them) on its side has a wrong normal."""
 VIEWS = 162
 """Directions a surface is looked at from, for orientation and for what a one-sided scan should have seen."""
 
@@ -204,7 +206,9 @@ class Surface:
         _, curvature = surface_normals(every, j[:, :EDGE], (w * (dot > OPPOSITE))[:, :EDGE])
         w = w * np.exp((dot - 1) / 0.05 - (off / (4.5 * np.median(np.abs(off[:, :8])) + 1e-9)) ** 2)
         p = p + ((w * off).sum(1) / np.maximum(w.sum(1), 1e-12))[:, None] * n
-        return cls(p, n, curvature, sees, spacing)
+        # Some points in ten thousand face another way than all around them: no scan would ever cover them.
+        sure = facing(n[Neighbours(p)(p, 17)[1]], n[:, None]).sum(1) > ALONE
+        return cls(p[sure], n[sure], curvature[sure], sees[sure], spacing)
 
     @property
     def thin(self) -> float:

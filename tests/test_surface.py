@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from r3dad import use_backend
+from r3dad.simulate.parts import part
+from r3dad.simulate.scan import scan
 from r3dad.surface import Neighbours, Surface, directions, thin, voxel_pick
 from tests.aligned_shapes import SIZE, stepped_block
 
@@ -119,3 +121,13 @@ def test_coarse_means_are_of_the_place(surface):
     once, twice = surface.coarse(np.stack([x, np.ones_like(x)], 1), near)
     assert np.allclose(once[:, 1], 1) and np.allclose(twice[:, 1], 1)
     assert np.abs(once[:, 0] - x).mean() < np.abs(twice[:, 0] - x).mean() < 4
+
+
+def test_no_point_faces_another_way_than_all_around_it():
+    design = part("gear", 101)
+    clouds = [scan(design, seed=500 + i, points=8000, pose="fixed").points / design.diagonal for i in range(4)]
+    found = Surface.build(clouds, 24_000)
+    beside = (found.near[:, 1:] != found.near[:, :1]).sum(
+        1
+    )  # near holds the point itself in place of those that face the other way
+    assert beside.min() >= 3 and found.thin < 0.01
