@@ -89,9 +89,9 @@ BUILD = Surface.build
 
 
 def raw(clouds: list[np.ndarray], most: int = 40_000) -> Surface:
-    """The good scans' points as they are, with the normals that the fused surface has there."""
+    """The good scans' points as they are, those nearest to the fused surface's, with the normals that it has there."""
     built, every = BUILD(clouds, most), np.concatenate(clouds).astype(np.float64)
-    return Surface(every[thin(every, most)], built.normals, built.curvature, built.sees, built.spacing)
+    return Surface(every[Neighbours(every)(built.points)[1]], built.normals, built.curvature, built.sees, built.spacing)
 
 
 def without_gaps(surface: Surface, scan: Neighbours, spacing: np.ndarray, normals: np.ndarray):
