@@ -88,7 +88,7 @@ def measured(family: str, seed: int, options: argparse.Namespace) -> dict:
     design = part(family, seed)
     scans = simulated(design, options.out / "scans" / f"{family}{seed}.npz", options.points)
     settings = {k: json.loads(v) for k, v in (s.split("=", 1) for s in options.set)}
-    recipe = Detector(device="cpu").fit([s.points for s in scans[:TRAIN]], **settings).recipe
+    recipe = Detector(device="cpu", **settings).fit([s.points for s in scans[:TRAIN]]).recipe
     test = scans[TRAIN:]
     if options.exact:
         make_exact(design, recipe)
