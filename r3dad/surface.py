@@ -194,13 +194,15 @@ class Surface:
             dot = np.einsum("ni,nki->nk", n, n[own])
             n = unit(np.einsum("nk,nki->ni", w * np.exp((np.abs(dot) - 1) / 0.2) * np.sign(dot), n[own]))
         spacing = float(np.median(Neighbours(p)(p, 2)[0][:, 1]))
-        n, _ = oriented(p, n, spacing)
+        looks = Looks(p, spacing)
+        n = looks.outwards(n)
         for _ in range(2):  # now that sides are told apart: planes through the neighbours that face the same way
             off = np.einsum("ni,nki->nk", n, q - p[:, None])
             same = w * np.exp((np.einsum("ni,nki->nk", n, n[own]) - 1) / 0.05 - (off / (2 * sigma)) ** 2)
             refined, _ = surface_normals(every, j, same)
             n = np.where(np.einsum("ni,ni->n", refined, n)[:, None] < 0, -refined, refined)
-        n, sees = oriented(p, n, spacing)
+        n = looks.outwards(n)
+        sees = looks.seen(n)
         off = np.einsum("ni,nki->nk", n, q - p[:, None])
         dot = np.einsum("ni,nki->nk", n, n[own])
         _, curvature = surface_normals(every, j[:, :EDGE], (w * (dot > OPPOSITE))[:, :EDGE])
@@ -228,9 +230,8 @@ class Surface:
         along = np.sqrt(np.maximum(v[0] * v[0] + v[1] * v[1] + v[2] * v[2] - off * off, 0))
         beyond = np.maximum(along - 3 * self.spacing, 0)
         size = off * off + beyond * beyond
-        other = (
-            n[0] * n[0][0] + n[1] * n[1][0] + n[2] * n[2][0] < OPPOSITE
-        )  # the far side of a thin wall is no candidate
+        # The far side of a thin wall is no candidate.
+        other = n[0] * n[0][0] + n[1] * n[1][0] + n[2] * n[2][0] < OPPOSITE
         off, size = np.where(other, off[0], off), np.where(other, np.inf, size)
         best = size.argmin(0) * len(points) + np.arange(len(points))
         plane, low, high = off[0], off.min(0), off.max(0)
@@ -256,27 +257,37 @@ class Surface:
         return found
 
 
-def oriented(points: np.ndarray, normals: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Normals ``[N, 3]`` turned outwards, and which of the `directions` see each point ``[N, VIEWS]`` (bool).
+class Looks:
+    """Depth images of points ``[N, 3]`` from all `directions`: which way normals point outwards, and which points a view sees."""
 
-    Votes for a side: a point that is the front-most of its pixel looks at the camera. They are shared with neighbours beside the point; one
-    straight behind it, on the other side of a thin wall, looks the other way.
-    """
-    pixel, views = 4.5 * spacing, directions()
-    behind = np.empty((len(points), len(views)), np.float32)
-    vote = np.zeros(len(points))
-    for i, view in enumerate(views):
-        behind[:, i], first = front(points, view, pixel)
-        cos = normals @ view
-        vote += first * cos * np.abs(cos)
-    vote = start = vote / (np.abs(vote) + 2)
-    distance, j = Neighbours(points)(points, 16)
-    dot = np.einsum("ni,nki->nk", normals, normals[j])
-    rise = np.abs(np.einsum("ni,nki->nk", normals, points[j] - points[:, None])) / np.maximum(distance, 1e-12)
-    share = np.sign(dot) * np.abs(dot) ** 8 * (np.exp(-((rise / 0.25) ** 2)) - np.exp(-(((rise - 1) / 0.2) ** 2)))
-    for _ in range(40):
-        vote = np.clip(0.15 * start + 0.5 * vote + (share * vote[j]).mean(1), -1, 1)
-    normals = normals * np.where(vote < 0, -1.0, 1.0)[:, None]
-    cos = normals @ views.T
-    slack = 0.7 * pixel * np.sqrt(np.maximum(1 / np.maximum(cos, 0.1) ** 2 - 1, 0)) + 1.5 * spacing
-    return normals, (cos > 0.12) & (behind < slack)
+    def __init__(self, points: np.ndarray, spacing: float) -> None:
+        self.points, self.spacing, self.pixel, self.views = points, spacing, 4.5 * spacing, directions()
+        self.behind = np.empty((len(points), len(self.views)), np.float32)
+        for i, view in enumerate(self.views):
+            self.behind[:, i], _ = front(points, view, self.pixel)
+        self.distance, self.near = Neighbours(points)(points, 16)
+
+    def outwards(self, normals: np.ndarray) -> np.ndarray:
+        """Normals ``[N, 3]`` turned outwards.
+
+        Votes for a side: a point that is the front-most of its pixel looks at the camera. They are shared with neighbours beside the point;
+        one straight behind it, on the other side of a thin wall, looks the other way.
+        """
+        points, j = self.points, self.near
+        vote = np.zeros(len(points))
+        for i, view in enumerate(self.views):
+            cos = normals @ view
+            vote += (self.behind[:, i] <= 0) * cos * np.abs(cos)
+        vote = start = vote / (np.abs(vote) + 2)
+        dot = np.einsum("ni,nki->nk", normals, normals[j])
+        rise = np.abs(np.einsum("ni,nki->nk", normals, points[j] - points[:, None])) / np.maximum(self.distance, 1e-12)
+        share = np.sign(dot) * np.abs(dot) ** 8 * (np.exp(-((rise / 0.25) ** 2)) - np.exp(-(((rise - 1) / 0.2) ** 2)))
+        for _ in range(40):
+            vote = np.clip(0.15 * start + 0.5 * vote + (share * vote[j]).mean(1), -1, 1)
+        return normals * np.where(vote < 0, -1.0, 1.0)[:, None]
+
+    def seen(self, normals: np.ndarray) -> np.ndarray:
+        """Which views see each point ``[N, VIEWS]`` (bool), given outward normals."""
+        cos = normals @ self.views.T
+        slack = 0.7 * self.pixel * np.sqrt(np.maximum(1 / np.maximum(cos, 0.1) ** 2 - 1, 0)) + 1.5 * self.spacing
+        return (cos > 0.12) & (self.behind < slack)
