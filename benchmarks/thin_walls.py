@@ -5,8 +5,8 @@
 One design per family, with seeds from 100 on, which the shipped scorer never saw: 4 good scans to fit, 6 good and 12
 defective ones (a kind each) to test, all whole scans at any pose. A normal is flipped where it points into the material of the
 nominal part. depth: how far a defect moves the surface (mean of its 20 deepest points) over the scan's noise, median of the
-defects. ``--exact`` puts the points and normals of the nominal part in place of the fused surface's: what is left is not lost
-to them (verdicts stay calibrated to the fused one).
+defects; the second table compares defects of like depth. ``--exact`` puts the points and normals of the nominal part in place
+of the fused surface's: what is left is not lost to them (verdicts stay calibrated to the fused one).
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ SOLID = "bracket,flange,shaft,manifold,clevis"
 KINDS = "bump,dent,scratch,crack,hole,chip,break,burr,bend,pits,wear,blob".split(",")
 FIRST, TRAIN, GOOD, STEP, DEEPEST = 100, 4, 6, 0.002, 20
 FIGURES = ("o_auroc", "p_auroc", "p_ap")
+BINS = (0.0, 3.0, 6.0, 12.0, 24.0, np.inf)
+"""Of depths, in multiples of the noise."""
 
 
 def simulated(design: Part, file: Path, points: int) -> list[SimulatedScan]:
@@ -109,7 +111,14 @@ def measured(family: str, seed: int, options: argparse.Namespace) -> dict:
         "note": recipe.note,
         "refused": sum(not r.is_this_part for r in results),
         "scans": [
-            {"kind": s.kind, "score": r.score, "flagged": a, "p_auroc": metrics.auroc(s.labels, r.point_scores)}
+            {
+                "kind": s.kind,
+                "depth": depth_of(s),
+                "score": r.score,
+                "flagged": a,
+                "p_auroc": metrics.auroc(s.labels, r.point_scores),
+                "p_ap": metrics.average_precision(s.labels, r.point_scores),
+            }
             for s, r, a in zip(test, results, alarms, strict=True)
         ],
     }
@@ -164,6 +173,15 @@ def main() -> None:
             + " | | |"
         )
         tables[group] = {"designs": rows, "mean": mean, "standard_error": spread}
+    print("\n| depth / noise |" + "".join(f" {g}: found | P | P-AP |" for g in tables) + "\n" + "|---" * 7 + "|")
+    for low, high in zip(BINS, BINS[1:]):
+        cells = []
+        for table in tables.values():
+            scans = [s for r in table["designs"].values() for s in r["scans"]]
+            these = [s for s in scans if s["kind"] not in ("good", "hole") and low <= s["depth"] < high]
+            mean = [np.mean([s[k] for s in these if s[k] is not None] or np.nan) for k in ("p_auroc", "p_ap")]
+            cells += [f"{sum(s['flagged'] for s in these)} of {len(these)}", *(f"{x:.3f}" for x in mean)]
+        print(f"| {low:g} to {high:g} | {' | '.join(cells)} |")
     if options.json:
         options.json.write_text(json.dumps(tables, indent=1) + "\n")
 

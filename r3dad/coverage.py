@@ -9,9 +9,11 @@ import numpy as np
 
 from r3dad.surface import Neighbours, Surface, facing
 
-ALIKE = 0.04
+ALIKE = 0.05
 """Views whose surface a scan covers this much less than the best-covered view's (a share) may be the sensor's too."""
-LARGEST = 0.1
+SHOWN = 0.2
+"""The sensor's views show nearly all that the scan covers: one that shows this much less of it than the best of them is none."""
+LARGEST = 0.05
 """A hole is at most this share of the surface; what is not covered and larger is the side away from the sensor."""
 BEHIND = (4, 24)
 """Nearest points of a scan among which one on the same side of a thin wall is looked for; where all are on the other, among more."""
@@ -54,15 +56,20 @@ def _beside(
 def expected(surface: Surface, covered: np.ndarray) -> np.ndarray:
     """Surface points ``[S]`` a scan should have seen, given those it did (``covered [S]``, bool).
 
-    The views whose surface the scan covers about as well as any view's are taken as the sensor's, holes counted as covered; a point is
-    expected where such a view and nearly all views next to it see it, and its surroundings too. From a scan taken from everywhere the
-    whole surface is expected.
+    The views whose surface the scan covers about as well as any view's, holes counted as covered, and that show most of what it covers,
+    are taken as the sensor's; a point is expected where such a view and nearly all views next to it see it, and its surroundings too.
+    From a scan taken from everywhere the whole surface is expected.
     """
     total = np.bitwise_count(surface.seen_bits).sum(1, dtype=np.int64)
     filled = np.packbits(covered | _holes(surface, covered))
     share = np.bitwise_count(surface.seen_bits & filled).sum(1, dtype=np.int64) / np.maximum(total, 1)
     share[total < 0.02 * total.max()] = 0
-    bits = np.bitwise_or.reduce(surface.sure_bits[share > share.max() - ALIKE], 0)
+    shown = np.bitwise_count(surface.seen_bits & np.packbits(covered)).sum(1, dtype=np.int64) / max(
+        int(covered.sum()), 1
+    )
+    alike = share > share.max() - ALIKE
+    alike &= shown > shown[alike].max() - SHOWN
+    bits = np.bitwise_or.reduce(surface.sure_bits[alike], 0)
     found = np.unpackbits(bits, count=len(covered)).astype(bool)
     for _ in range(2):
         found = found & (found.take(surface.near.T).sum(0, dtype=np.uint8) > 0.9 * surface.near.shape[1])

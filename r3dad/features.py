@@ -92,8 +92,9 @@ def describe(surface: Surface, fitted: list[np.ndarray]) -> tuple[ScanFeatures, 
     density = np.log(ratio / np.median(ratio))
     # Means over neighbours: 8, 16 and 32; the 32 of departures weighted by how far they face the same way, then theirs, twice.
     weights = np.maximum(side, 0.02).T
-    mean8 = _mean(np.column_stack([field, sided]), j[:, :8])
-    mean16 = _mean(np.column_stack([field, shape, density, q]), j[:, :16])
+    beside = (side > OPPOSITE).T.astype(np.float32)
+    mean8 = _mean(np.column_stack([field, sided]), j[:, :8], beside[:, :8])
+    mean16 = _mean(np.column_stack([field, shape, density, q]), j[:, :16], beside[:, :16])
     mean32 = _mean(np.column_stack([sided, q, gap.coverage]), j)
     c = field.shape[1]
     levels = [mean8[:, :c], mean16[:, :c], _mean(field, j, weights)]

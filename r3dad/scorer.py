@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from r3dad import checkpoint, ops
 from r3dad.errors import InputError
 from r3dad.features import ScanFeatures
+from r3dad.surface import facing
 
 SHIPPED = Path(__file__).parent / "data" / "scorer.safetensors"
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.03)
@@ -100,8 +101,10 @@ class Scorer(nn.Module):
 
     @staticmethod
     def smooth(scan: ScanFeatures, logits: np.ndarray) -> np.ndarray:
-        """Half of each logit replaced by the mean over its 16 neighbours."""
-        return 0.5 * (logits + logits[scan.neighbours[:, :16]].mean(1))
+        """Half of each logit replaced by the mean over those of its 16 neighbours that are on its side of a thin wall."""
+        j = scan.neighbours[:, :16]
+        beside = facing(scan.normals[j], scan.normals[:, None])
+        return 0.5 * (logits + (beside * logits[j]).sum(1) / np.maximum(beside.sum(1), 1))
 
     @torch.no_grad()
     def verdict(self, logits: np.ndarray) -> float:

@@ -18,6 +18,8 @@ EDGE = 24
 """Neighbours that tell how sharp an edge is."""
 OPPOSITE = -0.5
 """Normals whose product is less belong to the two sides of a wall."""
+WALL, SIDES = 2.0, 12
+"""At a thin wall distances off a plane count so many times those along it; points of the surface among which a side is looked for."""
 ALONE = 4
 """A point with so few of its 17 nearest (itself among them) on its side has a wrong normal."""
 VIEWS = 162
@@ -148,6 +150,7 @@ class Surface:
     spacing: float
     reach: np.ndarray = field(init=False)
     near: np.ndarray = field(init=False)
+    walled: np.ndarray = field(init=False)
     seen_bits: np.ndarray = field(init=False)
     sure_bits: np.ndarray = field(init=False)
     sure: np.ndarray = field(init=False)
@@ -160,6 +163,7 @@ class Surface:
         distance, near = self.find(self.find, 17)
         near = np.where(facing(self.normals[near], self.normals[:, None]), near, near[:, :1])
         self.reach, self.near = distance[:, 16], np.asfortranarray(near)  # read neighbour by neighbour
+        self.walled = (near[:, 1:] == near[:, :1]).any(1)
         self._columns = [np.ascontiguousarray(c, np.float64) for x in (self.points, self.normals) for c in x.T]
         # At most PATCHES patches: the one of each point, the 9 nearest to each, and how far those face the same way.
         pick = thin(self.points, PATCHES)
@@ -222,7 +226,10 @@ class Surface:
 
         ``query``: the points' own neighbours, where there are such already.
         """
-        j = np.ascontiguousarray(self.find(query or points, k)[1].T)
+        j = self.find(query or points, k)[1]
+        if len(unsure := np.flatnonzero(self.walled[j[:, 0]])):
+            j[unsure] = self._sided(points[unsure], k)
+        j = np.ascontiguousarray(j.T)
         # Coordinate by coordinate, candidate by candidate: [k, N].
         v = [p - column.take(j) for p, column in zip(points.T, self._columns[:3], strict=True)]
         n = [column.take(j) for column in self._columns[3:]]
@@ -239,6 +246,21 @@ class Surface:
         out = beyond / np.maximum(along, 1e-12)
         vector = np.stack([off * n + out * (v - off * n) for v, n in zip(vn[:3], vn[3:], strict=True)], 1)
         return Departure(np.sqrt(size) * np.where(off < 0, -1.0, 1.0), vector, plane, low, high, j[0])
+
+    def _sided(self, points: np.ndarray, k: int) -> np.ndarray:
+        """Candidates ``[N, k]`` for points at thin walls, all on the side that a point is likeliest on, the likeliest first.
+
+        Where walls are as thick as points are apart, the nearest point is as often on the other side. Planes tell more: the
+        distance to one counts WALL times as much as that along it.
+        """
+        j = self.find(points, SIDES)[1]
+        v, n = points[:, None] - self.points[j], self.normals[j]
+        off = np.einsum("nki,nki->nk", v, n)
+        size = (WALL**2 - 1) * off * off + np.einsum("nki,nki->nk", v, v)
+        first = np.take_along_axis(j, size.argmin(1)[:, None], 1)
+        other = ~facing(n, self.normals[first])
+        order = np.argsort(np.where(other, np.inf, size), 1, kind="stable")[:, :k]
+        return np.where(np.take_along_axis(other, order, 1), first, np.take_along_axis(j, order, 1))
 
     def coarse(self, values: np.ndarray, near: np.ndarray) -> list[np.ndarray]:
         """``values [N, C]`` of points whose nearest surface points are ``near [N]``, averaged over the 9 patches around, and once more.

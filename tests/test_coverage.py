@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from r3dad.coverage import expected, gaps
-from r3dad.surface import Neighbours, Surface
+from r3dad.surface import Neighbours, Surface, directions
 from tests.aligned_shapes import SIZE, stepped_block
 
 CORNER = [42, 20, 15]  # mm, on the top
@@ -50,6 +50,19 @@ def test_the_far_side_is_no_hole(surface):
     below = surface.normals[:, 2] > -0.5
     assert (~below).mean() > 0.1
     assert not expected(surface, below)[surface.normals[:, 2] < -0.8].any()
+
+
+def test_a_view_that_shows_little_of_the_scan_is_not_the_sensors():
+    """A scan from above covers nearly all that a view from the side sees, too; what only that one sees is not missing."""
+    x, y = np.meshgrid(*[np.arange(150) / 150] * 2)
+    p, slope = np.c_[x.ravel(), y.ravel(), -x.ravel()], np.tile([0.5**0.5, 0, 0.5**0.5], (150**2, 1))
+    above = p[:, 0] < 0.8
+    hidden = np.linalg.norm(p[:, :2] - [0.9, 0.5], axis=1) < 0.095
+    beside = (above & (p[:, 0] > 0.2)) | hidden
+    d = directions()
+    sees = np.where(d[:, 2] > np.abs(d[:, 0]), above[:, None], (d[:, 0] > np.abs(d[:, 2])) & beside[:, None])
+    seen = expected(Surface(p, slope, np.zeros(len(p)), sees, 1 / 150), above)
+    assert seen[above].mean() > 0.9 and not seen[~above].any()
 
 
 def test_the_far_side_of_a_thin_wall_fills_no_gap():

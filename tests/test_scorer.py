@@ -101,6 +101,25 @@ def test_shipped_scorer_fits_the_features(surface, clouds):
     assert np.isfinite(summary(net.score(found))).all()
 
 
+def test_the_two_sides_of_a_thin_wall_are_averaged_apart():
+    rng = np.random.default_rng(0)
+
+    def sheet(count: int) -> np.ndarray:
+        return np.c_[rng.random((count, 2)), 0.02 * rng.integers(0, 2, count)]  # on each side points are 0.02 apart
+
+    surface = Surface.build([sheet(6000) + rng.normal(0, 0.0005, (6000, 3)) for _ in range(3)])
+    cloud = sheet(6000)
+    above, middle = cloud[:, 2] > 0.01, (np.abs(cloud[:, :2] - 0.5) < 0.35).all(1)
+    away = np.linalg.norm(cloud[:, :2] - 0.5, axis=1)
+    cloud[:, 2] += 0.01 * (above & (away < 0.1))
+    scan, _ = describe(surface, [cloud])
+    size = np.exp(scan.nodes[:, 0])  # mean over 8 neighbours
+    bump, calm = size[above & (away < 0.07)], size[~above & (away < 0.07)]
+    assert np.quantile(calm, 0.9) < 0.3 * np.quantile(bump, 0.1)
+    smooth = Scorer.smooth(scan, above.astype(float))
+    assert np.mean(smooth[middle] == above[middle]) > 0.97
+
+
 def test_top_is_the_mean_of_the_highest():
     assert top(np.arange(1000.0), 0.01) == np.arange(990, 1000).mean()
     assert top(np.arange(3.0), 0.01) == 1.0

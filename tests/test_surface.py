@@ -58,6 +58,19 @@ def test_the_far_side_of_a_thin_wall_is_no_candidate():
     ].mean() > 0.99
 
 
+def test_points_of_a_wall_as_thick_as_they_are_apart_keep_their_side():
+    rng = np.random.default_rng(2)
+    p = np.c_[rng.random((3200, 2)) * 40, np.repeat([0.0, 0.9], 1600)]  # on each side points are 1 mm apart
+    found = Surface(p, np.c_[np.zeros((3200, 2)), p[:, 2] / 0.45 - 1], np.zeros(3200), np.ones((3200, 162), bool), 0.6)
+    cloud = np.c_[rng.random((2000, 2)) * 40, np.repeat([0.0, 0.9], 1000)] + rng.normal(0, 0.05, (2000, 3))
+    above = cloud[:, 2] > 0.45
+    nearest = found.normals[found.find(cloud)[1], 2] > 0
+    away = found.departure(cloud)
+    told = found.normals[away.near, 2] > 0
+    assert (nearest == above).mean() < 0.97 < 0.995 < (told == above).mean()
+    assert np.abs(away.signed[told == above]).max() < 0.25
+
+
 def test_departure_has_sign_and_size(surface):
     above = np.array([[40.0, 20.0, 15.7], [40.0, 20.0, 14.5], [30.0, -0.8, 8.0]])
     away = surface.departure(above)
