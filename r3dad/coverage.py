@@ -15,6 +15,8 @@ SHOWN = 0.2
 """The sensor's views show nearly all that the scan covers: one that shows this much less of it than the best of them is none."""
 LARGEST = 0.05
 """A hole is at most this share of the surface; what is not covered and larger is the side away from the sensor."""
+HIDDEN, DOUBT = 0.1, 0.5
+"""Where less than this share of a place not covered is expected, it is the side away from the sensor: what is counts half."""
 BEHIND = (4, 24)
 """Nearest points of a scan among which one on the same side of a thin wall is looked for; where all are on the other, among more."""
 EVERYWHERE = 0.9
@@ -24,10 +26,10 @@ EVERYWHERE = 0.9
 def gaps(
     surface: Surface, scan: Neighbours, spacing: np.ndarray, normals: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Emptiness of every surface point ``[S]`` in spacings of the scan there, whether the scan should have seen it, and the share covered.
+    """Emptiness of every surface point ``[S]`` in spacings of the scan there, how surely it should have seen it, and the share covered.
 
     ``scan``: its points; ``spacing [N]``: its local spacing; ``normals [N, 3]``: of the surface at its points. Emptiness is 0 where the
-    sensor could not look. Points on the other side of a thin wall do not cover this one.
+    sensor could not look, less where it may not have. Points on the other side of a thin wall do not cover this one.
     """
     least, i, found = _beside(surface.normals, normals, *scan(surface.find, BEHIND[0]))
     if len(lost := np.flatnonzero(~found)):
@@ -54,19 +56,21 @@ def _beside(
 
 
 def expected(surface: Surface, covered: np.ndarray) -> np.ndarray:
-    """Surface points ``[S]`` a scan should have seen, given those it did (``covered [S]``, bool).
+    """How surely a scan should have seen each surface point ``[S]`` (float32, 0 to 1), given those it did (``covered [S]``, bool).
 
     The views whose surface the scan covers about as well as any view's, holes counted as covered, and that show most of what it covers,
     are taken as the sensor's; a point is expected where such a view and nearly all views next to it see it, and its surroundings too.
     From a scan taken from everywhere the whole surface is expected.
     """
+    place = _places(surface, covered)
+    bare = place >= 0
+    size = np.bincount(place[bare], minlength=1)
+    filled = covered.copy()
+    filled[bare] = size[place[bare]] < LARGEST * len(covered)
     total = np.bitwise_count(surface.seen_bits).sum(1, dtype=np.int64)
-    filled = np.packbits(covered | _holes(surface, covered))
-    share = np.bitwise_count(surface.seen_bits & filled).sum(1, dtype=np.int64) / np.maximum(total, 1)
+    share = _seen(surface, filled) / np.maximum(total, 1)
     share[total < 0.02 * total.max()] = 0
-    shown = np.bitwise_count(surface.seen_bits & np.packbits(covered)).sum(1, dtype=np.int64) / max(
-        int(covered.sum()), 1
-    )
+    shown = _seen(surface, covered) / max(int(covered.sum()), 1)
     alike = share > share.max() - ALIKE
     alike &= shown > shown[alike].max() - SHOWN
     bits = np.bitwise_or.reduce(surface.sure_bits[alike], 0)
@@ -74,11 +78,21 @@ def expected(surface: Surface, covered: np.ndarray) -> np.ndarray:
     for _ in range(2):
         found = found & (found.take(surface.near.T).sum(0, dtype=np.uint8) > 0.9 * surface.near.shape[1])
     unsure = covered[~found]
-    return np.ones_like(found) if len(unsure) == 0 or unsure.mean() > EVERYWHERE else found
+    if len(unsure) == 0 or unsure.mean() > EVERYWHERE:
+        return np.ones(len(covered), np.float32)
+    sure = found.astype(np.float32)
+    inside = np.bincount(place[bare], found[bare], len(size)) / np.maximum(size, 1)
+    sure[bare] *= np.where(inside < HIDDEN, DOUBT, 1)[place[bare]]
+    return sure
 
 
-def _holes(surface: Surface, covered: np.ndarray) -> np.ndarray:
-    """Surface points ``[S]`` in connected places that are not covered and small enough for a hole."""
+def _seen(surface: Surface, chosen: np.ndarray) -> np.ndarray:
+    """How many of the ``chosen`` points ``[S]`` (bool) each view sees ``[VIEWS]``."""
+    return np.bitwise_count(surface.seen_bits & np.packbits(chosen)).sum(1, dtype=np.int64)
+
+
+def _places(surface: Surface, covered: np.ndarray) -> np.ndarray:
+    """Number of the connected place that each surface point not covered belongs to ``[S]``; -1 for those covered."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -88,8 +102,5 @@ def _holes(surface: Surface, covered: np.ndarray) -> np.ndarray:
     near = surface.near[bare, 1:7]
     row, column = np.nonzero(place[near] >= 0)
     links = coo_matrix((np.ones(len(row), bool), (row, place[near[row, column]])), (len(bare), len(bare)))
-    part = connected_components(links, directed=False)[1]
-    small = np.bincount(part, minlength=1) < LARGEST * len(covered)
-    found = np.zeros(len(covered), bool)
-    found[bare] = small[part]
-    return found
+    place[bare] = connected_components(links, directed=False)[1]
+    return place

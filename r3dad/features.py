@@ -197,7 +197,7 @@ class _Gaps:
         self.empty = empty.astype(np.float32)
         self.beside = surface.near.T
         self.wide = self.empty.take(self.beside).mean(0)
-        self.typical = float(np.quantile(self.wide[self.expected], 0.95)) if self.expected.any() else 1.0
+        self.typical = float(np.quantile(self.wide[self.expected > 0], 0.95)) if self.expected.any() else 1.0
         self.coverage = self.wide[near]
         self._hops = [self.wide]
         for _ in range(3):
@@ -232,12 +232,11 @@ class _Gaps:
             mean,
             self.wide.take(self.beside).mean(0)[near],
         ]
-        expected = self.expected.astype(np.float32)
         return [
             *(np.log(0.1 + v) for v in carried),
             self._log(beside),
             self._log(most),
-            expected[near],
-            expected.take(self.beside).mean(0)[near],
+            self.expected[near],
+            self.expected.take(self.beside).mean(0)[near],
             np.full(len(near), np.log(0.1 + self.typical)),
         ]
