@@ -45,6 +45,14 @@ def test_a_patch_that_is_missing_is_still_expected(surface, radius, whole):
     assert expected(surface, seen & ~gone)[gone].mean() > 0.8
 
 
+def test_a_patch_beside_the_hidden_side_counts_half(surface):
+    top = surface.normals[:, 2] > 0.5
+    gone = {y: (np.linalg.norm(place(surface.points) - [42, y, 15], axis=1) < 9) & top for y in (0, 20)}  # edge, middle
+    sure = {y: expected(surface, top & ~at)[at] for y, at in gone.items()}
+    assert set(sure[0]) == {0, 0.5} and (sure[0] > 0).mean() > 0.3
+    assert set(sure[20]) == {1}
+
+
 def test_the_far_side_is_no_hole(surface):
     """More than a tenth of the surface in one place is what the sensor could not see."""
     below = surface.normals[:, 2] > -0.5
