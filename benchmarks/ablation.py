@@ -97,7 +97,7 @@ def raw(clouds: list[np.ndarray], most: int = 40_000) -> Surface:
 def without_gaps(surface: Surface, scan: Neighbours, spacing: np.ndarray, normals: np.ndarray):
     """Nowhere is the surface emptier than it is in half of the places that the scan should have seen."""
     empty, seen, complete = gaps(surface, scan, spacing, normals)
-    return np.minimum(empty, np.median(empty[seen]) if seen.any() else 0), seen, complete
+    return np.minimum(empty, np.median(empty[seen > 0]) if seen.any() else 0), seen, complete
 
 
 def plain_of(points: np.ndarray, vectors: list[np.ndarray], noise: float) -> np.ndarray:

@@ -111,7 +111,8 @@ def _lacking(
     gap_bar: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Surface that the scan should show and does not, up to the rim of the opening, and where that is sure: bool [S] both."""
-    empty, expected, _ = gaps(surface, find, local, normals)
+    empty, sureness, _ = gaps(surface, find, local, normals)
+    expected = sureness > 0
     if not expected.any():
         return np.zeros(len(empty), bool), np.zeros(len(empty), bool)
     wide = empty[surface.near].mean(1)
