@@ -104,7 +104,7 @@ class Scorer(nn.Module):
         """Half of each logit replaced by the mean over those of its 16 neighbours that are on its side of a thin wall."""
         j = scan.neighbours[:, :16]
         beside = facing(scan.normals[j], scan.normals[:, None])
-        return 0.5 * (logits + (beside * logits[j]).sum(1) / np.maximum(beside.sum(1), 1))
+        return 0.5 * (logits + (beside * logits[j]).sum(1) / beside.sum(1))
 
     @torch.no_grad()
     def verdict(self, logits: np.ndarray) -> float:

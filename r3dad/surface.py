@@ -138,9 +138,9 @@ class Surface:
 
     ``points [S, 3]``, outward ``normals [S, 3]``, ``curvature [S]``, ``sees [S, VIEWS]`` (bool: seen from that direction).
 
-    Made of them: ``near [S, 17]``, the nearest points, itself first and in place of those on the other side of a thin wall; ``reach [S]``,
-    how far they lie; ``seen_bits`` and ``sure_bits [VIEWS, S / 8]``, which points a view sees, and which for sure; ``sure [S]``, from
-    some view.
+    Made of them: ``near [S, 17]``, the nearest points, itself first and in place of those on the other side of a thin wall; ``walled [S]``,
+    whether there are such; ``reach [S]``, how far they lie; ``seen_bits`` and ``sure_bits [VIEWS, S / 8]``, which points a view sees, and
+    which for sure; ``sure [S]``, from some view.
     """
 
     points: np.ndarray
@@ -253,7 +253,7 @@ class Surface:
         Where walls are as thick as points are apart, the nearest point is as often on the other side. Planes tell more: the
         distance to one counts WALL times as much as that along it.
         """
-        j = self.find(points, SIDES)[1]
+        j = self.find(points, max(SIDES, k))[1]
         v, n = points[:, None] - self.points[j], self.normals[j]
         off = np.einsum("nki,nki->nk", v, n)
         size = (WALL**2 - 1) * off * off + np.einsum("nki,nki->nk", v, v)
