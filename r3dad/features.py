@@ -19,6 +19,8 @@ from r3dad.surface import OPPOSITE, Departure, Neighbours, Surface, plane_axes
 NEIGHBOURS = 32
 COLUMNS = 123
 """Features of a point. A scorer fits these and no others."""
+REVISION = 2
+"""Raised when features come to mean something else, as many or not: models fitted to others are refused."""
 FLOOR = 0.001
 """Noise below this share of the diagonal is not told apart from the tolerance of good parts."""
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from r3dad.align import Frame, Pose
 from r3dad.errors import InputError
-from r3dad.features import COLUMNS, describe
+from r3dad.features import REVISION, describe
 from r3dad.place import PlaceField
 from r3dad.recipes.calibration import Calibrating, Calibration
 from r3dad.recipes.ground import Ground, fuse
@@ -296,6 +296,7 @@ class AlignedRecipe:
         return tensors, {
             "config": asdict(self.config),
             "scorer": form,
+            "features": REVISION,
             "spacing": s.spacing,
             "views": s.sees.shape[1],
             **numbers,
@@ -310,9 +311,9 @@ class AlignedRecipe:
         Raises:
             InputError: of another version of this package, whose scorer sees other features.
         """
-        if (seen := settings["scorer"]["features"]) != COLUMNS:
+        if (seen := settings.get("features", 1)) != REVISION:
             raise InputError(
-                f"the model is of another version of r3dad: its scorer sees {seen} features, expected {COLUMNS}; fit it again"
+                f"the model is of another version of r3dad: its features are of revision {seen}, expected {REVISION}; fit it again"
             )
 
         def part(name: str) -> dict[str, Tensor]:
