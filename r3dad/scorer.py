@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from r3dad import checkpoint, ops
 from r3dad.errors import InputError
-from r3dad.features import ScanFeatures
+from r3dad.features import REVISION, ScanFeatures
 from r3dad.surface import facing
 
 SHIPPED = Path(__file__).parent / "data" / "scorer.safetensors"
@@ -114,11 +114,20 @@ class Scorer(nn.Module):
 
     def state(self) -> tuple[dict[str, Tensor], dict]:
         """Tensors and settings that `from_state` takes."""
-        return dict(self.state_dict()), {"features": len(self.mean), "width": self.width, "strides": list(self.strides)}
+        form = {"features": len(self.mean), "width": self.width, "strides": list(self.strides)}
+        return dict(self.state_dict()), form | {"revision": REVISION}
 
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor], settings: dict) -> Scorer:
-        """The scorer that `state` described."""
+        """The scorer that `state` described.
+
+        Raises:
+            InputError: it was trained on features of another meaning.
+        """
+        if (seen := settings.get("revision", 1)) != REVISION:
+            raise InputError(
+                f"of another version of r3dad: its features are of revision {seen}, expected {REVISION}; fit or train it again"
+            )
         net = cls(settings["features"], settings["width"], settings["strides"])
         net.load_state_dict(tensors)
         return net.eval()
@@ -133,5 +142,7 @@ def load_scorer(path: Path = SHIPPED) -> Scorer:
     tensors, settings = checkpoint.load(path, "scorer")
     try:
         return Scorer.from_state(tensors, settings["scorer"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except (KeyError, RuntimeError) as error:
         raise InputError(f"{path}: damaged scorer file ({str(error).splitlines()[0]}); install r3dad again") from None

@@ -77,9 +77,11 @@ def test_state_round_trip(recipe):
 
 def test_a_model_of_another_version_is_refused(recipe, tmp_path):
     tensors, settings = recipe.state()
-    settings = settings | {"features": 1}
+    settings = settings | {"scorer": settings["scorer"] | {"revision": 1}}
     checkpoint.save(tmp_path / "old.safetensors", "model", tensors, {"recipe": "aligned", "settings": settings})
-    with pytest.raises(InputError, match="old.safetensors: .*another version.*revision 1, expected.*fit it again"):
+    with pytest.raises(
+        InputError, match="old.safetensors: .*another version.*revision 1, expected.*fit or train it again"
+    ):
         Detector.load(tmp_path / "old.safetensors")
 
 

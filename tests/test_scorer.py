@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from r3dad import checkpoint
+from r3dad.errors import InputError
 from r3dad.features import COLUMNS, describe
 from r3dad.recipes.refine import made, refined
 from r3dad.scorer import Scorer, load_scorer, summary, top
@@ -118,6 +120,13 @@ def test_the_two_sides_of_a_thin_wall_are_averaged_apart():
     assert np.quantile(calm, 0.9) < 0.3 * np.quantile(bump, 0.1)
     smooth = Scorer.smooth(scan, above.astype(float))
     assert np.mean(smooth[middle] == above[middle]) > 0.97
+
+
+def test_a_scorer_of_other_features_is_refused(tmp_path):
+    tensors, form = load_scorer().state()
+    checkpoint.save(tmp_path / "old.safetensors", "scorer", tensors, {"scorer": form | {"revision": 1}})
+    with pytest.raises(InputError, match="old.safetensors: of another version.*revision 1"):
+        load_scorer(tmp_path / "old.safetensors")
 
 
 def test_top_is_the_mean_of_the_highest():

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from r3dad.align import Frame, Pose
 from r3dad.errors import InputError
-from r3dad.features import REVISION, describe
+from r3dad.features import describe
 from r3dad.place import PlaceField
 from r3dad.recipes.calibration import Calibrating, Calibration
 from r3dad.recipes.ground import Ground, fuse
@@ -296,7 +296,6 @@ class AlignedRecipe:
         return tensors, {
             "config": asdict(self.config),
             "scorer": form,
-            "features": REVISION,
             "spacing": s.spacing,
             "views": s.sees.shape[1],
             **numbers,
@@ -311,18 +310,14 @@ class AlignedRecipe:
         Raises:
             InputError: of another version of this package, whose scorer sees other features.
         """
-        if (seen := settings.get("features", 1)) != REVISION:
-            raise InputError(
-                f"the model is of another version of r3dad: its features are of revision {seen}, expected {REVISION}; fit it again"
-            )
 
         def part(name: str) -> dict[str, Tensor]:
             return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
 
+        scorer = Scorer.from_state(part("scorer."), settings["scorer"]).to(device)
         s = {k: v.numpy() for k, v in part("surface.").items()}
         sees = np.unpackbits(s["sees"], axis=1, count=settings["views"]).astype(bool)
         surface = Surface(s["points"], s["normals"], s["curvature"], sees, settings["spacing"])
-        scorer = Scorer.from_state(part("scorer."), settings["scorer"]).to(device)
         recipe = cls(AlignedConfig(**settings["config"]), Frame.from_state(part("frame.")), surface, scorer)
         if place := part("place."):
             recipe.place = PlaceField.from_state(surface, place, recipe.config.sampler_steps)
