@@ -28,12 +28,13 @@ from r3dad.align import Frame, fit_rigid  # noqa: E402
 from r3dad.align.search import Search  # noqa: E402
 from r3dad.coverage import gaps  # noqa: E402
 from r3dad.detector import Detector  # noqa: E402
+from r3dad.neighbours import Neighbours, thin  # noqa: E402
 from r3dad.place import PlaceField  # noqa: E402
 from r3dad.recipes import aligned  # noqa: E402
 from r3dad.recipes.ground import as_tensor  # noqa: E402
 from r3dad.scans import DatasetClass, list_classes, read_scan, read_truth  # noqa: E402
 from r3dad.scorer import Scorer, top  # noqa: E402
-from r3dad.surface import Neighbours, Surface, thin  # noqa: E402
+from r3dad.surface import Surface  # noqa: E402
 
 FIGURES = ("o_auroc", "p_auroc", "p_ap")
 

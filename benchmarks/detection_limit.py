@@ -25,9 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.oracle import FLOOR, SHARE, from_mesh, plain  # noqa: E402
 from r3dad.detector import Detector  # noqa: E402
 from r3dad.inspection.regions import area_of  # noqa: E402
+from r3dad.neighbours import Neighbours  # noqa: E402
 from r3dad.scans import DatasetClass, list_classes, read_scan, write_atomic  # noqa: E402
 from r3dad.scorer import top  # noqa: E402
-from r3dad.surface import Neighbours, plane_axes  # noqa: E402
+from r3dad.views import plane_axes  # noqa: E402
 
 SHARES, DEPTHS = (0.005, 0.01, 0.02, 0.04), (2.0, 4.0, 8.0, 12.0, 16.0)
 LENGTH, WIDTH = 0.3, 0.025

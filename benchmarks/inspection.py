@@ -17,8 +17,8 @@ import torch
 from r3dad.detector import Detector
 from r3dad.inspection import Inspection
 from r3dad.inspection.regions import area_of
+from r3dad.neighbours import Neighbours
 from r3dad.scans import list_classes, read_scan, read_truth
-from r3dad.surface import Neighbours
 
 KINDS = ("bulge", "sink", "scratch", "crack", "hole", "broken", "burr", "bent")
 MARKED = ("bulge", "sink", "scratch")

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from r3dad.detector import Detector  # noqa: E402
 from r3dad.outcome import Outcome, predict_file  # noqa: E402
 from r3dad.scans import list_classes  # noqa: E402
-from r3dad.surface import directions, front, plane_axes  # noqa: E402
+from r3dad.views import directions, front, plane_axes  # noqa: E402
 
 
 def looked_at(points: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from r3dad import metrics  # noqa: E402
 from r3dad.evaluate import run_class  # noqa: E402
 from r3dad.features import _unsupported  # noqa: E402
+from r3dad.neighbours import Neighbours  # noqa: E402
 from r3dad.scans import DatasetClass, list_classes, read_scan, read_truth, write_atomic  # noqa: E402
 from r3dad.scorer import top  # noqa: E402
-from r3dad.surface import Neighbours  # noqa: E402
 
 METHODS = ("floor", "oracle", "recipe")
 FLOOR, SHARE, SAMPLES, CANDIDATES, RESAMPLES = 0.001, 0.002, 300_000, 16, 1000

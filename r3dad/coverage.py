@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from r3dad.surface import Neighbours, Surface, facing
+from r3dad.neighbours import Neighbours, facing
+from r3dad.surface import Surface
 
 ALIKE = 0.05
 """Views whose surface a scan covers this much less than the best-covered view's (a share) may be the sensor's too."""

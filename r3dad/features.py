@@ -13,13 +13,15 @@ import torch
 
 from r3dad import ops
 from r3dad.coverage import gaps
+from r3dad.neighbours import OPPOSITE, Neighbours, apart, spacings
 from r3dad.planes import surface_normals
-from r3dad.surface import OPPOSITE, Departure, Neighbours, Surface, plane_axes
+from r3dad.surface import Departure, Surface
+from r3dad.views import plane_axes
 
 NEIGHBOURS = 32
 COLUMNS = 123
 """Features of a point. A scorer fits these and no others."""
-REVISION = 2
+REVISION = 3
 """Raised when features come to mean something else, as many or not: models fitted to others are refused."""
 FLOOR = 0.001
 """Noise below this share of the diagonal is not told apart from the tolerance of good parts."""
@@ -75,7 +77,10 @@ def describe(surface: Surface, fitted: list[np.ndarray]) -> tuple[ScanFeatures, 
     normals = surface.normals[near].astype(np.float32)
     noise = float(np.median(np.abs(first.signed)))
     scale = np.float32(noise + FLOOR)
-    local = np.sort(distance[:, 8].take(j[:, ::2]), axis=1)[:, 7:9].mean(1)
+    side = [normals.T[c].take(around) * normals.T[c] for c in range(3)]
+    side = side[0] + side[1] + side[2]
+    beside = side > OPPOSITE
+    local = spacings(distance, j, beside)
     gap = _Gaps(surface, find, q, local, near, normals)
     # Departures: with the benefit of the doubt at edges, then from the nearest surface point's plane, under every fit.
     size = np.abs(np.stack([first.signed, *(d.plane for d in departures)]))
@@ -86,18 +91,16 @@ def describe(surface: Surface, fitted: list[np.ndarray]) -> tuple[ScanFeatures, 
     # What sticks out of an edge or is worn off it lies beyond one of its planes only.
     sided = _squash(np.stack([first.low, first.high], 1) / scale)
     # Shape of the scan against the surface's.
-    side = [normals.T[c].take(around) * normals.T[c] for c in range(3)]
-    side = side[0] + side[1] + side[2]
-    own, curvature = surface_normals(q, j[:, :14], (side[:14] > OPPOSITE).T)
+    own, curvature = surface_normals(q, j[:, :14], beside[:14].T)
     shape = np.stack([curvature, 1 - np.abs((own * normals).sum(1)), surface.curvature[near]], 1)
-    ratio = distance[:, 16] / surface.reach[near]
+    ratio = apart(distance, beside, 16) / surface.reach[near]
     density = np.log(ratio / np.median(ratio))
     # Means over neighbours: 8, 16 and 32; the 32 of departures weighted by how far they face the same way, then theirs, twice.
     weights = np.maximum(side, 0.02).T
-    beside = (side > OPPOSITE).T.astype(np.float32)
-    mean8 = _mean(np.column_stack([field, sided]), j[:, :8], beside[:, :8])
-    mean16 = _mean(np.column_stack([field, shape, density, q]), j[:, :16], beside[:, :16])
-    mean32 = _mean(np.column_stack([sided, q, gap.coverage]), j)
+    same = beside.T.astype(np.float32)
+    mean8 = _mean(np.column_stack([field, sided]), j[:, :8], same[:, :8])
+    mean16 = _mean(np.column_stack([field, shape, density, q]), j[:, :16], same[:, :16])
+    mean32 = _mean(np.column_stack([sided, q, gap.coverage]), j, same)
     c = field.shape[1]
     levels = [mean8[:, :c], mean16[:, :c], _mean(field, j, weights)]
     wide = [level[:, 4:] for level in levels]
@@ -126,9 +129,9 @@ def describe(surface: Surface, fitted: list[np.ndarray]) -> tuple[ScanFeatures, 
     # Neighbours on one side only: a rim, or the border of the view.
     for k, middle in ((16, mean16[:, c + 4 :]), (32, mean32[:, 2:5])):
         columns.append(np.linalg.norm(middle - q, axis=1) / distance[:, k - 1])
-    columns += gap.carried(gap.coverage.take(around).max(0), mean32[:, 5])
+    columns += gap.carried((gap.coverage.take(around) * beside).max(0), mean32[:, 5])
     columns += [np.full(len(q), np.log(noise + 1e-4)), np.log(local + 1e-4), np.log(local / (noise + 1e-4))]
-    columns.append((side < OPPOSITE).mean(0))  # of the neighbours, those on the other side of a thin wall
+    columns.append(1 - beside.mean(0))  # of the neighbours, those on the other side of a thin wall
     columns += _along(q, normals, field[:, 4 : 4 + len(fitted)], levels[0][:, 4], j, side, local, scale)
     nodes = np.stack([x.astype(np.float32) for x in columns]).T
     return ScanFeatures(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from r3dad import checkpoint, ops
 from r3dad.errors import InputError
 from r3dad.features import REVISION, ScanFeatures
-from r3dad.surface import facing
+from r3dad.neighbours import facing
 
 SHIPPED = Path(__file__).parent / "data" / "scorer.safetensors"
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.03)

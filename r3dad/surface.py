@@ -8,112 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
-from r3dad.nearest import Nearest
+from r3dad.neighbours import OPPOSITE, Neighbours, apart, facing, thin
 from r3dad.planes import face_normals, surface_normals
+from r3dad.views import Looks, directions, unit
 
 PATCHES = 1500
 EDGE = 24
 """Neighbours that tell how sharp an edge is."""
-OPPOSITE = -0.5
-"""Normals whose product is less belong to the two sides of a wall."""
 WALL, SIDES = 2.0, 12
 """At a thin wall distances off a plane count so many times those along it; points of the surface among which a side is looked for."""
+AROUND = 40
+"""Nearest points among which 17 on the same side of a wall are looked for."""
 ALONE = 4
 """A point with so few of its 17 nearest (itself among them) on its side has a wrong normal."""
-VIEWS = 162
-"""Directions a surface is looked at from, for orientation and for what a one-sided scan should have seen."""
-
-
-class Neighbours:
-    """Nearest reference points ``[R, 3]`` of any query, ascending: `Nearest` for arrays."""
-
-    def __init__(self, reference: np.ndarray, like: Neighbours | None = None) -> None:
-        """like: of the same points in other places, not far; it spares some time."""
-        self._reference = reference
-        self._nearest: Nearest = Nearest(_float32(reference), like._nearest if like else None)
-
-    def __call__(self, query: np.ndarray | Neighbours, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Distances (not squared) and indices ``[Q, k]`` (``[Q]`` for k = 1), of an array ``[Q, 3]`` or of another's points."""
-        if query is self._reference:
-            query = self
-        where = query._nearest if isinstance(query, Neighbours) else _float32(query)
-        distance, index = self._nearest(where, k)
-        return distance.double().numpy(), index.numpy()
-
-
-def _float32(points: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(points, np.float32))
-
-
-def unit(v: np.ndarray) -> np.ndarray:
-    """Vectors scaled to length 1 (last axis)."""
-    return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
-
-
-def voxel_pick(points: np.ndarray, size: float) -> np.ndarray:
-    """Indices of one point per occupied voxel: the one nearest to the voxel's centre."""
-    cell = (points - points.min(0)) / size
-    base = np.floor(cell)
-    off = ((cell - base - 0.5) ** 2).sum(1)
-    key = base.astype(np.int64) @ np.array([1, 1 << 20, 1 << 40])
-    order = np.lexsort((off, key))
-    first = np.append(True, np.diff(key[order]) != 0)
-    return np.sort(order[first])
-
-
-def thin(points: np.ndarray, most: int) -> np.ndarray:
-    """Indices of at most ``most`` evenly spread points (all of them where there are no more)."""
-    if len(points) <= most:
-        return np.arange(len(points))
-    low, high = 1e-6, float(np.ptp(points, axis=0).max())
-    sample = points
-    for _ in range(18):
-        middle = np.sqrt(low * high)
-        kept = voxel_pick(sample, middle)
-        low, high = (middle, high) if len(kept) > most else (low, middle)
-        if len(kept) <= most and (len(kept) > 0.93 * most or high / low < 1.02):
-            break
-    return voxel_pick(points, high)
-
-
-def directions(count: int = VIEWS) -> np.ndarray:
-    """Nearly even unit vectors ``[count, 3]`` (Fibonacci spiral)."""
-    k = np.arange(count) + 0.5
-    z, turn = 1 - 2 * k / count, np.pi * (1 + 5**0.5) * k
-    r = np.sqrt(1 - z * z)
-    return np.stack([r * np.cos(turn), r * np.sin(turn), z], 1)
-
-
-def facing(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Whether unit normals ``[..., 3]`` can be of one side of a wall."""
-    return np.einsum("...i,...i->...", a, b) > OPPOSITE
-
-
-def plane_axes(n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two unit vectors ``[..., 3]`` that span the plane with normal ``n``."""
-    helper = np.eye(3)[np.argmin(np.abs(n), axis=-1)]
-    a = unit(np.cross(n, helper))
-    return a, np.cross(n, a)
-
-
-def front(points: np.ndarray, view: np.ndarray, pixel: float) -> tuple[np.ndarray, np.ndarray]:
-    """Depth behind the front-most point of each point's pixel, and whether a point is that front-most one.
-
-    Orthographic camera that looks along ``-view``; each pixel also sees the front of its empty neighbours' surroundings.
-    """
-    a, b = plane_axes(view)
-    u = np.floor((points @ a) / pixel).astype(np.int64)
-    v = np.floor((points @ b) / pixel).astype(np.int64)
-    u -= u.min()
-    v -= v.min()
-    key = u * (int(v.max()) + 1) + v
-    z = points @ view
-    depth = np.full(int(key.max()) + 1, -np.inf)
-    np.maximum.at(depth, key, z)
-    behind = depth[key] - z
-    return behind, behind <= 0
 
 
 @dataclass
@@ -138,9 +46,9 @@ class Surface:
 
     ``points [S, 3]``, outward ``normals [S, 3]``, ``curvature [S]``, ``sees [S, VIEWS]`` (bool: seen from that direction).
 
-    Made of them: ``near [S, 17]``, the nearest points, itself first and in place of those on the other side of a thin wall; ``walled [S]``,
-    whether there are such; ``reach [S]``, how far they lie; ``seen_bits`` and ``sure_bits [VIEWS, S / 8]``, which points a view sees, and
-    which for sure; ``sure [S]``, from some view.
+    Made of them: ``near [S, 17]``, the nearest points on the same side of a wall, itself first and in place of those that lack; ``reach
+    [S]``, how far they lie; ``walled [S]``, which share of the 16 nearest points is on the other side of a thin wall; ``seen_bits`` and
+    ``sure_bits [VIEWS, S / 8]``, which points a view sees, and which for sure; ``sure [S]``, from some view.
     """
 
     points: np.ndarray
@@ -160,10 +68,13 @@ class Surface:
 
     def __post_init__(self) -> None:
         self.find = Neighbours(self.points)
-        distance, near = self.find(self.find, 17)
-        near = np.where(facing(self.normals[near], self.normals[:, None]), near, near[:, :1])
-        self.reach, self.near = distance[:, 16], np.asfortranarray(near)  # read neighbour by neighbour
-        self.walled = (near[:, 1:] == near[:, :1]).any(1)
+        distance, near = self.find(self.find, AROUND)
+        same = facing(self.normals[near], self.normals[:, None])
+        self.walled = 1 - same[:, 1:17].mean(1)
+        order = np.argsort(~same, 1, kind="stable")[:, :17]
+        self.reach = apart(distance, same.T, 16)
+        near = np.where(np.take_along_axis(same, order, 1), np.take_along_axis(near, order, 1), near[:, :1])
+        self.near = np.asfortranarray(near)  # read neighbour by neighbour
         self._columns = [np.ascontiguousarray(c, np.float64) for x in (self.points, self.normals) for c in x.T]
         # At most PATCHES patches: the one of each point, the 9 nearest to each, and how far those face the same way.
         pick = thin(self.points, PATCHES)
@@ -219,7 +130,7 @@ class Surface:
     @property
     def thin(self) -> float:
         """Share of the 16 nearest points that are on the other side of a wall, mean over the surface."""
-        return float((self.near[:, 1:] == self.near[:, :1]).mean())
+        return float(self.walled.mean())
 
     def departure(self, points: np.ndarray, k: int = 5, query: Neighbours | None = None) -> Departure:
         """How far each of ``points [N, 3]`` lies off the surface: the smallest of the plane distances of ``k`` candidates.
@@ -227,7 +138,7 @@ class Surface:
         ``query``: the points' own neighbours, where there are such already.
         """
         j = self.find(query or points, k)[1]
-        if len(unsure := np.flatnonzero(self.walled[j[:, 0]])):
+        if len(unsure := np.flatnonzero(self.walled[j[:, 0]] > 0)):
             j[unsure] = self._sided(points[unsure], k)
         j = np.ascontiguousarray(j.T)
         # Coordinate by coordinate, candidate by candidate: [k, N].
@@ -277,39 +188,3 @@ class Surface:
             total = mean * count[:, None]
             found.append(mean[patch].astype(np.float32))
         return found
-
-
-class Looks:
-    """Depth images of points ``[N, 3]`` from all `directions`: which way normals point outwards, and which points a view sees."""
-
-    def __init__(self, points: np.ndarray, spacing: float) -> None:
-        self.points, self.spacing, self.pixel, self.views = points, spacing, 4.5 * spacing, directions()
-        self.behind = np.empty((len(points), len(self.views)), np.float32)
-        for i, view in enumerate(self.views):
-            self.behind[:, i], _ = front(points, view, self.pixel)
-        self.distance, self.near = Neighbours(points)(points, 16)
-
-    def outwards(self, normals: np.ndarray) -> np.ndarray:
-        """Normals ``[N, 3]`` turned outwards.
-
-        Votes for a side: a point that is the front-most of its pixel looks at the camera. They are shared with neighbours beside the point;
-        one straight behind it, on the other side of a thin wall, looks the other way.
-        """
-        points, j = self.points, self.near
-        vote = np.zeros(len(points))
-        for i, view in enumerate(self.views):
-            cos = normals @ view
-            vote += (self.behind[:, i] <= 0) * cos * np.abs(cos)
-        vote = start = vote / (np.abs(vote) + 2)
-        dot = np.einsum("ni,nki->nk", normals, normals[j])
-        rise = np.abs(np.einsum("ni,nki->nk", normals, points[j] - points[:, None])) / np.maximum(self.distance, 1e-12)
-        share = np.sign(dot) * np.abs(dot) ** 8 * (np.exp(-((rise / 0.25) ** 2)) - np.exp(-(((rise - 1) / 0.2) ** 2)))
-        for _ in range(40):
-            vote = np.clip(0.15 * start + 0.5 * vote + (share * vote[j]).mean(1), -1, 1)
-        return normals * np.where(vote < 0, -1.0, 1.0)[:, None]
-
-    def seen(self, normals: np.ndarray) -> np.ndarray:
-        """Which views see each point ``[N, VIEWS]`` (bool), given outward normals."""
-        cos = normals @ self.views.T
-        slack = 0.7 * self.pixel * np.sqrt(np.maximum(1 / np.maximum(cos, 0.1) ** 2 - 1, 0)) + 1.5 * self.spacing
-        return (cos > 0.12) & (self.behind < slack)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from r3dad.coverage import expected, gaps
-from r3dad.surface import Neighbours, Surface, directions
+from r3dad.neighbours import Neighbours
+from r3dad.surface import Surface
+from r3dad.views import directions
 from tests.aligned_shapes import SIZE, stepped_block
 
 CORNER = [42, 20, 15]  # mm, on the top

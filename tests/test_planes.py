@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from r3dad.neighbours import Neighbours
 from r3dad.planes import face_normals, least_axis, surface_normals
-from r3dad.surface import Neighbours
 
 K = 40
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from r3dad import use_backend
+from r3dad.neighbours import Neighbours, apart, facing, spacings, thin, voxel_pick
 from r3dad.simulate.parts import part
 from r3dad.simulate.scan import scan
-from r3dad.surface import Neighbours, Surface, directions, thin, voxel_pick
+from r3dad.surface import Surface
+from r3dad.views import directions
 from tests.aligned_shapes import SIZE, stepped_block
 
 
@@ -121,6 +123,38 @@ def test_neighbours_are_the_same_without_the_compiled_kernels():
     assert np.isinf(few[0][:, 2]).all() and (few[1][:, 2] == 2).all()
 
 
+def test_distances_on_the_same_side_are_those_of_a_plain_loop():
+    rng = np.random.default_rng(4)
+    distance, beside = np.sort(rng.random((300, 33)), axis=1), rng.random((32, 300)) < rng.random(300)
+    distance[:, 0], beside[0] = 0, True
+    for k in (8, 16):
+        for d, mine, found in zip(distance, beside.T, apart(distance, beside, k), strict=True):
+            own = d[:32][mine]
+            few = d[31] * np.sqrt(k / max(len(own) - 1, 1))
+            assert found == (own[k] if len(own) > k else d[k] if mine[: k + 1].all() else pytest.approx(few))
+
+
+def test_the_two_sides_of_a_wall_count_for_themselves():
+    rng = np.random.default_rng(3)
+    one = np.c_[rng.random((1600, 2)) * 40, np.full(1600, 0.9)]
+    both = np.r_[one, np.c_[rng.random((1600, 2)) * 40, np.zeros(1600)]]
+    up, inner = np.c_[np.zeros((3200, 2)), both[:, 2] / 0.45 - 1], (np.abs(one[:, :2] - 20) < 15).all(1)
+
+    def of(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+        find = Neighbours(points)
+        distance, j = find(find, 33)
+        return spacings(distance, j[:, :32], facing(normals[j[:, :32].T], normals))[:1600][inner]
+
+    ratio = of(both, up) / of(one, up[:1600])
+    assert np.median(ratio) == pytest.approx(1, abs=0.02) and np.quantile(np.abs(ratio - 1), 0.95) < 0.2
+    walled, alone = (
+        Surface(p, n, np.zeros(len(p)), np.ones((len(p), 162), bool), 0.6) for p, n in ((both, up), (one, up[:1600]))
+    )
+    same = walled.near[:1600][inner] == alone.near[inner]
+    assert same.mean() > 0.98 and np.median(walled.reach[:1600] / alone.reach) == pytest.approx(1, abs=0.01)
+    assert walled.thin > 0.4 and alone.thin == 0
+
+
 def test_an_edges_burr_lies_beyond_one_plane_only(surface):
     over = np.array([[60.5, 20.0, 14.8], [40.0, 20.0, 15.8]])  # beside the edge of the low top; above the top's middle
     found = surface.departure(over, 12)
@@ -140,7 +174,4 @@ def test_no_point_faces_another_way_than_all_around_it():
     design = part("gear", 101)
     clouds = [scan(design, seed=500 + i, points=8000, pose="fixed").points / design.diagonal for i in range(4)]
     found = Surface.build(clouds, 24_000)
-    beside = (found.near[:, 1:] != found.near[:, :1]).sum(
-        1
-    )  # near holds the point itself in place of those that face the other way
-    assert beside.min() >= 3 and found.thin < 0.01
+    assert (found.walled * 16).max() <= 13 and found.thin < 0.01

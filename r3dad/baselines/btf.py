@@ -15,7 +15,7 @@ from r3dad.baselines.bank import Bank
 from r3dad.baselines.cloud import Posed, carried, check, diagonal
 from r3dad.baselines.fpfh import fpfh, normals
 from r3dad.baselines.method import Method
-from r3dad.surface import voxel_pick
+from r3dad.neighbours import voxel_pick
 
 
 class BTFRaw(Method):

@@ -12,7 +12,7 @@ import numpy as np
 
 from r3dad.align import Frame
 from r3dad.errors import InputError
-from r3dad.surface import Neighbours
+from r3dad.neighbours import Neighbours
 
 LEAST = 100
 

@@ -19,7 +19,8 @@ from r3dad.baselines.fpfh import fpfh, normals
 from r3dad.baselines.patchcore import REACH, VOXEL, PatchCore
 from r3dad.baselines.pointmae import read_weights
 from r3dad.errors import InputError
-from r3dad.surface import Neighbours, directions, front, plane_axes, unit, voxel_pick
+from r3dad.neighbours import Neighbours, voxel_pick
+from r3dad.views import directions, front, plane_axes, unit
 
 SIZE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from r3dad.surface import Neighbours
+from r3dad.neighbours import Neighbours
 
 BINS = 11
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from r3dad.baselines.cloud import Posed, carried
 from r3dad.baselines.method import Method
 from r3dad.baselines.pointmae import UNIT, grouped, trained
-from r3dad.surface import Neighbours, thin
+from r3dad.neighbours import Neighbours, thin
 
 POINTS = 1024
 GROUPS = 64

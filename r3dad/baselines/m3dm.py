@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from r3dad.baselines.patchcore import PatchCorePointMAE
-from r3dad.surface import Neighbours, voxel_pick
+from r3dad.neighbours import Neighbours, voxel_pick
 
 
 class M3DM(PatchCorePointMAE):

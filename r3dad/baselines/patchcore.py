@@ -18,7 +18,7 @@ from r3dad.baselines.cloud import Posed, carried
 from r3dad.baselines.fpfh import fpfh, normals
 from r3dad.baselines.method import Method
 from r3dad.baselines.pointmae import Features
-from r3dad.surface import voxel_pick
+from r3dad.neighbours import voxel_pick
 
 VOXEL = 0.015
 REACH = 5.0

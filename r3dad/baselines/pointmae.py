@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from r3dad import ops
 from r3dad.baselines.cloud import check
 from r3dad.errors import InputError
-from r3dad.surface import thin
+from r3dad.neighbours import thin
 
 GROUP = 32
 POINTS = 4096

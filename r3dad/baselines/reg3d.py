@@ -14,7 +14,7 @@ from r3dad.baselines.bank import Bank
 from r3dad.baselines.cloud import Posed, carried
 from r3dad.baselines.method import Method
 from r3dad.baselines.pointmae import Features
-from r3dad.surface import voxel_pick
+from r3dad.neighbours import voxel_pick
 
 
 class Reg3DAD(Method):

@@ -9,7 +9,7 @@ import numpy as np
 from r3dad.baselines.cloud import Posed
 from r3dad.baselines.fpfh import normals
 from r3dad.baselines.method import Method
-from r3dad.surface import Neighbours
+from r3dad.neighbours import Neighbours
 
 
 class RegisteredNN(Method):

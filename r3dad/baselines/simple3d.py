@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from r3dad.baselines.patchcore import PatchCore, posed_fpfh
-from r3dad.surface import Neighbours, voxel_pick
+from r3dad.neighbours import Neighbours, voxel_pick
 
 
 class Simple3D(PatchCore):

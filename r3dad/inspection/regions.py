@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from r3dad.coverage import gaps
+from r3dad.features import NEIGHBOURS
+from r3dad.neighbours import Neighbours, facing, spacings
 from r3dad.scorer import top
-from r3dad.surface import Neighbours, Surface
+from r3dad.surface import Surface
 
 GROW = -1.0
 """Logit down to which a region grows from its hottest points (a chance of a quarter)."""
@@ -68,15 +70,15 @@ def find_regions(
         point_bar: a region's five highest logits lie above it on average. gap_bar: log of the gap over the typical gap.
     """
     find = Neighbours(points)
-    distance, j = find(find, 9)
-    local = np.maximum(np.median(distance[:, 8][j], axis=1), 1e-9)
+    distance, j = find(find, NEIGHBOURS)
+    normals = surface.normals[near]
+    local = np.maximum(spacings(distance, j, facing(normals[j.T], normals)), 1e-9)
     spacing = float(np.median(local)) / 1.6  # the eighth neighbour of an even sample lies 1.6 spacings away
-    calm = signed[j].mean(1)
+    calm = signed[j[:, :9]].mean(1)
     outside = (calm < limits[:, 0]) | (calm > limits[:, 1])
     member = np.flatnonzero((logits > min(GROW, point_bar)) | outside)
     far, owner = find(surface.find)
-    facing = surface.normals[near]
-    lacking, sure = _lacking(surface, find, points, signed, local, facing, far, owner, gap_bar)
+    lacking, sure = _lacking(surface, find, points, signed, local, normals, far, owner, gap_bar)
     gone = np.flatnonzero(lacking)
     part = _joined(np.concatenate([points[member], surface.points[gone]]), HOP * spacing)
     found = []

@@ -56,7 +56,7 @@ class Region:
         Raises:
             InputError: a box without a point of the part, or a cloud that is not the part in its frame.
         """
-        from r3dad.surface import Neighbours
+        from r3dad.neighbours import Neighbours
 
         low, high = part.min(0), part.max(0)
         lies, wanted = bool(self.holds(part).any()), "a box"
@@ -75,7 +75,7 @@ class Region:
         if self.box is not None:
             return np.asarray(((points >= self.box[0]) & (points <= self.box[1])).all(1))
         assert self.painted is not None and self.plain is not None
-        from r3dad.surface import Neighbours
+        from r3dad.neighbours import Neighbours
 
         near = Neighbours(self.painted)(points)[0]
         return near < Neighbours(self.plain)(points)[0] if len(self.plain) else np.ones(len(points), bool)

@@ -184,7 +184,7 @@ class _Grid:
         """Take the mean deviation around every place; NaN where there are fewer than `LEAST` points."""
         from scipy.spatial import cKDTree
 
-        from r3dad.surface import thin
+        from r3dad.neighbours import thin
 
         assert inspection.alignment is not None
         matrix = inspection.alignment.matrix

@@ -21,13 +21,14 @@ from torch import Tensor
 from r3dad.align import Frame, Pose
 from r3dad.errors import InputError
 from r3dad.features import describe
+from r3dad.neighbours import Neighbours, thin
 from r3dad.place import PlaceField
 from r3dad.recipes.calibration import Calibrating, Calibration
 from r3dad.recipes.ground import Ground, fuse
 from r3dad.recipes.refine import refined
 from r3dad.recipes.result import RecipeResult
 from r3dad.scorer import Scorer, load_scorer
-from r3dad.surface import Departure, Neighbours, Surface, thin
+from r3dad.surface import Departure, Surface
 from r3dad.synth.defects import Geometry, Sensor, draw_kinds, synthetic
 
 LEAST = 500

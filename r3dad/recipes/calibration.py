@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from r3dad.features import ScanFeatures
+from r3dad.neighbours import Neighbours
 from r3dad.scorer import top
-from r3dad.surface import Departure, Neighbours, Surface
+from r3dad.surface import Departure, Surface
 
 
 @dataclass(frozen=True)

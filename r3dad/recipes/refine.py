@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from r3dad.features import describe
+from r3dad.neighbours import thin
 from r3dad.recipes.ground import Ground
 from r3dad.scorer import Scorer
 from r3dad.scorer_training import Sample, fit_points
-from r3dad.surface import Surface, thin
+from r3dad.surface import Surface
 from r3dad.synth.defects import Geometry, draw_kinds, synthetic
 
 GOOD, SCANS, RATE = 0.4, 8, 5e-4

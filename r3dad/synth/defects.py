@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from r3dad.surface import Neighbours, Surface, front, plane_axes, unit
+from r3dad.neighbours import Neighbours
+from r3dad.surface import Surface
+from r3dad.views import front, plane_axes, unit
 
 LABEL_AT = 0.0015
 """A point moved further than this is labelled as defective."""
