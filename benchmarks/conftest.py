@@ -10,6 +10,11 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """None: figures are taken one after the other."""
+    return 0
+
+
 def pytest_collect_file(file_path, parent):
     if file_path.match("bench_*.py") and not parent.session.isinitpath(file_path):
         return pytest.Module.from_parent(parent, path=file_path)

@@ -35,7 +35,7 @@ stage build 150 "$python" setup.py build_ext --inplace || failed=1
 mapfile -t files < <(grep -lE 'mark\.gpu' tests/test_*.py | grep -v test_gpu_clusters)
 side_by_side=()
 "$python" -c "import xdist" 2>/dev/null && side_by_side=(-n 6)
-test=("$python" -m pytest -v -p no:cacheprovider ${collect[@]+"${collect[@]}"})
+test=("$python" -m pytest -o addopts=--strict-markers -v -p no:cacheprovider ${collect[@]+"${collect[@]}"})
 stage tests 80 "${test[@]}" ${side_by_side[@]+"${side_by_side[@]}"} -m gpu --deselect tests/test_triton.py::test_on_the_gpu "${files[@]}" || failed=1
 stage tests-clusters 40 "${test[@]}" -m gpu tests/test_gpu_clusters.py || failed=1
 TRITON_INTERPRET=${#rehearse[@]} stage tests-triton 80 "${test[@]}" ${side_by_side[@]+"${side_by_side[@]}"} -m "" tests/interpreter/check_*.py || failed=1
