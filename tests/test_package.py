@@ -33,6 +33,8 @@ LAYERS = [
         "diffusion",
         "align",
         "surface",
+        "views",
+        "neighbours",
         "nearest",
         "planes",
         "place",
