@@ -12,4 +12,4 @@ cd "$work/tree"
 library() { "${CXX:-g++}" -print-file-name="$1"; }
 LD_PRELOAD="$(library libasan.so) $(library libubsan.so) $(library libstdc++.so.6)" \
   ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 PYTHONMALLOC=malloc OMP_NUM_THREADS=1 \
-  python -m pytest -p no:cacheprovider -q --timeout 1800 tests/test_native.py --deselect tests/test_native.py::test_the_instruction_set_is_chosen_by_variable_and_a_wrong_name_is_explained "$@"
+  python -m pytest -n 0 -p no:cacheprovider -q --timeout 1800 tests/test_native.py --deselect tests/test_native.py::test_the_instruction_set_is_chosen_by_variable_and_a_wrong_name_is_explained "$@"
