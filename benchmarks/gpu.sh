@@ -2,7 +2,7 @@
 # On a machine with a GPU, in 9 minutes and without a network: build, GPU tests, GPU benchmarks, one JSON and one table.
 #   benchmarks/gpu.sh [OUT]                 PYTHON=python3.12 benchmarks/gpu.sh   to choose the interpreter
 #   benchmarks/gpu.sh --rehearse [OUT]      without a GPU: builds, collects the tests, runs the benchmarks on stand-ins (benchmarks/rehearsal.py)
-#   compute-sanitizer --target-processes all python -m pytest -m gpu tests        the same tests under the sanitizer
+#   compute-sanitizer --target-processes all python -m pytest -n 0 -m gpu tests        the same tests under the sanitizer
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
