@@ -162,6 +162,17 @@ PYBIND11_MODULE(_cpu, m) {
       },
       "theirs, own, edge, points, normals, spacing, index with its strides, n, width, k, out, threads");
   m.def(
+      "messages_backward",
+      [](Address grad, Address theirs, Address own, Address edge, Address points, Address normals, Address spacing, Address index,
+         int64_t row, int64_t step, int64_t n, int width, int k, Address of_theirs, Address of_own, Address of_edge) {
+        const py::gil_scoped_release release;
+        messages_backward(at<const float>(grad), at<const float>(theirs), at<const float>(own), at<const float>(edge),
+                          at<const float>(points), at<const float>(normals), at<const float>(spacing),
+                          {at<const int64_t>(index), row, step, n}, n, width, k, at<float>(of_theirs), at<float>(of_own),
+                          at<float>(of_edge));
+      },
+      "grad, theirs, own, edge, points, normals, spacing, index with its strides, n, width, k, gradients of theirs, own and edge");
+  m.def(
       "neighbour_mean",
       [](Address values, int64_t count, int columns, int wanted, Address index, int64_t row, int64_t step, Address weights, int64_t weight_row, int64_t weight_step,
          int64_t n, int k, Address out, int threads) {

@@ -54,6 +54,7 @@ _LIMITS: dict[str, Callable[..., str | None]] = {
     "concat_squash_backward": lambda *args: None,
     "reverse_diffusion": lambda *args: _slope_limits(args[10]),
     "messages": _message_limits,
+    "messages_backward": lambda grad, *args: _message_limits(*args),
     "neighbour_mean": lambda *args: None,
 }
 
@@ -159,6 +160,27 @@ def messages(
         *(out.data_ptr(), torch.get_num_threads()),
     )
     return out
+
+
+def messages_backward(
+    grad: Tensor,
+    theirs: Tensor,
+    own: Tensor,
+    edge: Tensor,
+    points: Tensor,
+    normals: Tensor,
+    spacing: Tensor,
+    index: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See :func:`r3dad.ops.messages.messages_backward_definition`; the messages are made again, on one thread."""
+    held = [t.contiguous() for t in (grad, theirs, own, edge.T, points, normals, spacing)]
+    n, width = own.shape
+    out = own.new_zeros((n, width)), own.new_zeros((n, width)), own.new_zeros((edge.shape[1], width))
+    _cpu.messages_backward(
+        *(*(t.data_ptr() for t in held), index.data_ptr(), *index.stride(), n, width, index.shape[1]),
+        *(t.data_ptr() for t in out),
+    )
+    return out[0], out[1], out[2].T.contiguous()
 
 
 def neighbour_mean(values: Tensor, index: Tensor, weights: Tensor) -> Tensor:

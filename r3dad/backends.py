@@ -60,6 +60,10 @@ TABLE: dict[str, dict[str, str]] = {
         "cpu": "r3dad.kernels.compiled:messages",
         "torch": "r3dad.ops.messages:messages_definition",
     },
+    "messages_backward": {
+        "cpu": "r3dad.kernels.compiled:messages_backward",
+        "torch": "r3dad.ops.messages:messages_backward_definition",
+    },
     "neighbour_mean": {
         "cpu": "r3dad.kernels.compiled:neighbour_mean",
         "torch": "r3dad.ops.neighbour_mean:neighbour_mean_definition",

@@ -90,6 +90,7 @@ def _examples(device: str) -> dict[str, tuple[Any, ...]]:
     tables = [zeros(1, sum(widths[1:])) for _ in range(4)]
     encoder = (3, 128, 128, 256, 512, 256, 128, 256)
     squash = (zeros(1, 2048, 128), zeros(256, 128), zeros(256), zeros(1, 256))
+    heard = (*[zeros(2048, 40)] * 2, zeros(40, 4), cloud[0], cloud[0], zeros(2048), near)
     return {
         "concat_squash": (*squash, zeros(1, 256), 0.01),
         "concat_squash_backward": (zeros(1, 2048, 256), *squash, zeros(1, 2048, 256), 0.01),
@@ -98,7 +99,8 @@ def _examples(device: str) -> dict[str, tuple[Any, ...]]:
         "knn": (cloud, cloud, 64),
         "knn_tree": (cloud[0],),
         "cluster_distance": (cloud, cloud, 64),
-        "messages": (*[zeros(2048, 40)] * 2, zeros(40, 4), cloud[0], cloud[0], zeros(2048), near),
+        "messages": heard,
+        "messages_backward": (zeros(2048, 80), *heard),
         "neighbour_mean": (zeros(2048, 10), near, zeros(2048, 16)),
         "displace_patch": (cloud, seeds, 64, 0.1, "gaussian", None),
     }

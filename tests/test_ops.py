@@ -18,7 +18,7 @@ from r3dad.ops.cluster_distance import cluster_distance_definition, clusters
 from r3dad.ops.concat_squash import concat_squash_backward_definition, concat_squash_definition
 from r3dad.ops.encode import encode_definition
 from r3dad.ops.knn import knn_definition
-from r3dad.ops.messages import messages_definition
+from r3dad.ops.messages import messages_backward_definition, messages_definition
 from r3dad.ops.neighbour_mean import neighbour_mean_definition
 from r3dad.ops.reverse_diffusion import quantised_product, quantised_weight, reverse_diffusion_definition
 
@@ -30,6 +30,7 @@ DEFINITIONS = {
     "knn": knn_definition,
     "cluster_distance": cluster_distance_definition,
     "messages": messages_definition,
+    "messages_backward": messages_backward_definition,
     "neighbour_mean": neighbour_mean_definition,
 }
 FLOOR = 1e-6  # of the largest value
@@ -181,6 +182,12 @@ def messages_case(n: int, width: int, k: int, stride: int = 1) -> tuple:
     return theirs, own, torch.randn(width, 4, generator=g), points, normals, spacing, near[:, ::stride]
 
 
+def heard_case(args: tuple) -> tuple:
+    """With a gradient of the result before them."""
+    n, width = args[0].shape
+    return torch.randn(n, 2 * width, generator=rng(n)), *args
+
+
 def mean_case(values: int, points: int, columns: int, k: int, stride: int = 1) -> tuple:
     g = rng(points + columns + k)
     index = torch.randint(values, (points, k), generator=g)
@@ -265,6 +272,21 @@ CASES: dict[str, dict[str, tuple]] = {
         "not contiguous": with_strides(messages_case(60, 24, 9)),
         "far apart": (*messages_case(60, 24, 9)[:5], torch.full((60,), 1e-4), messages_case(60, 24, 9)[6]),
         "large": tuple(50 * t if i < 2 else t for i, t in enumerate(messages_case(60, 24, 9))),
+    },
+    "messages_backward": {
+        "scorer": heard_case(messages_case(700, 40, 16)),
+        "every second of 32": heard_case(messages_case(300, 40, 16, 2)),
+        "whole registers": heard_case(messages_case(100, 64, 16)),
+        "odd": heard_case(messages_case(77, 53, 7)),
+        "one register": heard_case(messages_case(50, 16, 1)),
+        "many neighbours": heard_case(messages_case(90, 33, 64)),
+        "one point": heard_case(messages_case(1, 20, 1)),
+        "no point": heard_case(messages_case(0, 40, 16)),
+        "not contiguous": with_strides(heard_case(messages_case(60, 24, 9))),
+        "large": heard_case(tuple(50 * t if i < 2 else t for i, t in enumerate(messages_case(60, 24, 9)))),
+        "neighbours that say the same": heard_case(
+            (*messages_case(60, 24, 9)[:6], torch.arange(60)[:, None].repeat(1, 9))
+        ),
     },
     "neighbour_mean": {
         "ten columns": mean_case(900, 700, 10, 32),
@@ -539,15 +561,19 @@ def test_concat_squash_gradients_equal_autograd_of_the_definition():
         torch.testing.assert_close(m.grad, p.grad, rtol=1e-4, atol=1e-4)
 
 
-def test_gradients_of_messages_are_those_of_the_definition():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_of_messages_are_those_of_autograd_through_the_definition(dtype):
     args = messages_case(1100, 24, 8)
+    args[6][:9] = torch.arange(9)[:, None]  # neighbours that say the same
+    args = mapped(args, lambda t: t.to(dtype) if t.is_floating_point() else t)
     gradients = []
     for function in (ops.messages, messages_definition):
         learned = [t.clone().requires_grad_() for t in args[:3]]
         function(*learned, *args[3:]).square().sum().backward()
         gradients.append([t.grad for t in learned])
+    small = dtype == torch.float64
     for mine, plain in zip(*gradients, strict=True):
-        torch.testing.assert_close(mine, plain, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(mine, plain, rtol=1e-10 if small else 1e-4, atol=1e-10 if small else 1e-3)
 
 
 def test_a_sum_as_loss_gives_expanded_gradients():
@@ -589,7 +615,13 @@ def test_an_index_out_of_range_is_an_error_before_anything_is_read_by_it(wrong):
     index[2, 1] = wrong
     heard = list(messages_case(9, 16, 2))
     heard[6][4, 1] = wrong
-    for call in (lambda: ops.neighbour_mean(values, index, weights), lambda: ops.messages(*heard)):
+    back = torch.ops.r3dad.messages_backward
+    calls = (
+        lambda: ops.neighbour_mean(values, index, weights),
+        lambda: ops.messages(*heard),
+        lambda: back(torch.ones(9, 32), *heard),
+    )
+    for call in calls:
         with pytest.raises((IndexError, RuntimeError), match="index"):
             call()
 

@@ -193,6 +193,12 @@ struct MessageRound {
   float* out;    // [n, 2 width]
 };
 
+struct MessageGradient {
+  MessageRound round;          // without `out`
+  const float* grad;           // [n, 2 width]
+  float *theirs, *own, *edge;  // added to: [n, width] twice, [4, width]
+};
+
 struct NeighbourMean {
   const float* values;  // [any, columns]
   const int64_t* index;
@@ -207,6 +213,7 @@ struct Kernels {
   const char* name;
   int lanes;  // VW
   void (*messages)(const MessageRound&, int64_t first, int64_t last);
+  void (*messages_backward)(const MessageGradient&, int64_t first, int64_t last);
   void (*neighbour_mean)(const NeighbourMean&, int64_t first, int64_t last);
   void (*knn_block)(const KnnBlock&, const KnnScratch&);
   void (*knn_brute)(const KnnBrute&, const KnnScratch&);

@@ -49,6 +49,11 @@ struct IndexView {
 void messages(const float* theirs, const float* own, const float* edge, const float* points, const float* normals, const float* spacing,
               const IndexView& index, int64_t n, int width, int k, float* out, int threads);
 
+// The same, and grad [n, 2 width]. Added to: of_theirs, of_own [n, width], of_edge [4, width]. On one thread: points share neighbours.
+void messages_backward(const float* grad, const float* theirs, const float* own, const float* edge, const float* points, const float* normals,
+                       const float* spacing, const IndexView& index, int64_t n, int width, int k, float* of_theirs, float* of_own,
+                       float* of_edge);
+
 // values [index.limit, columns], columns a multiple of a register's lanes; weights [n, k] with strides. Out: their means,
 // the first `wanted` [n, wanted].
 void neighbour_mean(const float* values, int columns, int wanted, const IndexView& index, const float* weights, int64_t weight_row,

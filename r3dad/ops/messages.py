@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -18,21 +20,56 @@ def take(values: Tensor, index: Tensor) -> Tensor:
     return values.index_select(0, index.reshape(-1)).view(*index.shape, values.shape[1])
 
 
-def messages_definition(
+def _before(
     theirs: Tensor, own: Tensor, edge: Tensor, points: Tensor, normals: Tensor, spacing: Tensor, index: Tensor
-) -> Tensor:
-    """Plain PyTorch, block by block."""
-    heard = [own.new_empty((0, 2 * own.shape[1]))]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Block by block: neighbours [n, k], how they lie [n, k, 4], and what they say before the activation [n, k, W]."""
     for mine, at, n, apart, j in zip(*(t.split(BLOCK) for t in (own, points, normals, spacing, index))):
         offset = (take(points, j) - at[:, None]) / apart[:, None, None]
         along = (offset * n[:, None]).sum(-1)
         flat = (offset.square().sum(-1) - along.square()).clamp_min(0).sqrt()
         alike = (take(normals, j) * n[:, None]).sum(-1)
         edges = torch.stack([flat, along, along.abs(), alike], -1).clamp(-6, 6)
-        said = take(theirs, j) + mine[:, None] + torch.nn.functional.linear(edges, edge)
+        yield j, edges, take(theirs, j) + mine[:, None] + torch.nn.functional.linear(edges, edge)
+
+
+def messages_definition(
+    theirs: Tensor, own: Tensor, edge: Tensor, points: Tensor, normals: Tensor, spacing: Tensor, index: Tensor
+) -> Tensor:
+    """Plain PyTorch, block by block."""
+    heard = [own.new_empty((0, 2 * own.shape[1]))]
+    for _, _, said in _before(theirs, own, edge, points, normals, spacing, index):
         said = torch.nn.functional.silu(said, inplace=not torch.is_grad_enabled())
         heard.append(torch.cat([said.mean(1), said.amax(1)], 1))
     return torch.cat(heard)
+
+
+def messages_backward_definition(
+    grad: Tensor,
+    theirs: Tensor,
+    own: Tensor,
+    edge: Tensor,
+    points: Tensor,
+    normals: Tensor,
+    spacing: Tensor,
+    index: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of theirs, own and edge, given that of the result: the messages are made again, not kept.
+
+    Neighbours that say the same share the gradient of the maximum, as in PyTorch.
+    """
+    of_theirs, of_own, of_edge = torch.zeros_like(theirs), [own[:0]], torch.zeros_like(edge)
+    blocks = _before(theirs, own, edge, points, normals, spacing, index)
+    for (j, edges, x), (mean, most) in zip(blocks, (g.chunk(2, 1) for g in grad.split(BLOCK))):
+        gate = x.sigmoid()
+        said = x * gate
+        top = said == said.amax(1, keepdim=True)
+        back = mean[:, None] / j.shape[1] + top * (most / top.sum(1))[:, None]
+        back = back * (gate + said * (1 - gate))
+        of_theirs.index_add_(0, j.reshape(-1), back.flatten(0, 1))
+        of_own.append(back.sum(1))
+        of_edge += back.flatten(0, 1).T @ edges.flatten(0, 1)
+    return of_theirs, torch.cat(of_own), of_edge
 
 
 @torch.library.custom_op("r3dad::messages", mutates_args=())
@@ -47,17 +84,32 @@ def _(theirs, own, edge, points, normals, spacing, index):
     return own.new_empty((own.shape[0], 2 * own.shape[1]))
 
 
+@torch.library.custom_op("r3dad::messages_backward", mutates_args=())
+def _messages_backward(
+    grad: Tensor,
+    theirs: Tensor,
+    own: Tensor,
+    edge: Tensor,
+    points: Tensor,
+    normals: Tensor,
+    spacing: Tensor,
+    index: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return backends.run("messages_backward", grad, theirs, own, edge, points, normals, spacing, index)
+
+
+@_messages_backward.register_fake
+def _(grad, theirs, own, edge, points, normals, spacing, index):
+    return tuple(t.new_empty(t.shape) for t in (theirs, own, edge))
+
+
 def _save(ctx, inputs, output) -> None:
     ctx.save_for_backward(*inputs)
 
 
 def _backward(ctx, grad):
-    """Autograd of the definition: the messages are made again, not kept."""
-    theirs, own, edge, points, normals, spacing, index = ctx.saved_tensors
-    with torch.enable_grad():
-        theirs, own, edge = (t.detach().requires_grad_() for t in (theirs, own, edge))
-        heard = messages_definition(theirs, own, edge, points, normals, spacing, index)
-        return *torch.autograd.grad(heard, (theirs, own, edge), grad), None, None, None, None
+    # The gradient of a sum arrives expanded, with stride 0.
+    return *_messages_backward(grad.contiguous(), *ctx.saved_tensors), None, None, None, None
 
 
 _messages.register_autograd(_backward, setup_context=_save)

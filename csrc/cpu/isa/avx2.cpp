@@ -18,6 +18,7 @@ const Kernels* kernels_avx2() {
   static const Kernels kernels = {"avx2",
                                   VW,
                                   messages,
+                                  messages_backward,
                                   neighbour_mean,
                                   knn_block,
                                   knn_brute,

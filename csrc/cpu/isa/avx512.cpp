@@ -18,6 +18,7 @@ const Kernels* kernels_avx512() {
   static const Kernels kernels = {"avx512",
                                   VW,
                                   messages,
+                                  messages_backward,
                                   neighbour_mean,
                                   knn_block,
                                   knn_brute,

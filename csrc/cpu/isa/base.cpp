@@ -18,6 +18,7 @@ const Kernels* kernels_base() {
   static const Kernels kernels = {"base",
                                   VW,
                                   messages,
+                                  messages_backward,
                                   neighbour_mean,
                                   knn_block,
                                   knn_brute,
