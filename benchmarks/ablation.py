@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -26,7 +27,7 @@ from benchmarks.oracle import FLOOR, SHARE, plain  # noqa: E402
 from r3dad import features, metrics  # noqa: E402
 from r3dad.align import Frame, fit_rigid  # noqa: E402
 from r3dad.align.search import Search  # noqa: E402
-from r3dad.coverage import gaps  # noqa: E402
+from r3dad.coverage import Gaps, gaps  # noqa: E402
 from r3dad.detector import Detector  # noqa: E402
 from r3dad.neighbours import Neighbours, thin  # noqa: E402
 from r3dad.place import PlaceField  # noqa: E402
@@ -95,10 +96,15 @@ def raw(clouds: list[np.ndarray], most: int = 40_000) -> Surface:
     return Surface(every[Neighbours(every)(built.points)[1]], built.normals, built.curvature, built.sees, built.spacing)
 
 
-def without_gaps(surface: Surface, scan: Neighbours, spacing: np.ndarray, normals: np.ndarray):
+def without_gaps(surface: Surface, scan: Neighbours, spacing: np.ndarray, normals: np.ndarray) -> Gaps:
     """Nowhere is the surface emptier than it is in half of the places that the scan should have seen."""
-    empty, seen, complete = gaps(surface, scan, spacing, normals)
-    return np.minimum(empty, np.median(empty[seen > 0]) if seen.any() else 0), seen, complete
+    found = gaps(surface, scan, spacing, normals)
+    expected = found.expected > 0
+    if not expected.any():
+        return found
+    empty = np.minimum(found.empty, np.median(found.empty[expected]))
+    wide = empty[surface.near].mean(1)
+    return replace(found, empty=empty, wide=wide, typical=float(np.quantile(wide[expected], 0.95)))
 
 
 def plain_of(points: np.ndarray, vectors: list[np.ndarray], noise: float) -> np.ndarray:

@@ -5,6 +5,8 @@ Lengths are shares of the part's diagonal. Everything is linear in the number of
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from r3dad.neighbours import Neighbours, facing
@@ -24,13 +26,22 @@ EVERYWHERE = 0.9
 """A scan that covers this share of what no view shows for sure (walls of pockets, gaps between fins) was taken from everywhere."""
 
 
-def gaps(
-    surface: Surface, scan: Neighbours, spacing: np.ndarray, normals: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Emptiness of every surface point ``[S]`` in spacings of the scan there, how surely it should have seen it, and the share covered.
+@dataclass
+class Gaps:
+    """How empty a scan leaves a surface; arrays have one entry per surface point."""
 
-    ``scan``: its points; ``spacing [N]``: its local spacing; ``normals [N, 3]``: of the surface at its points. Emptiness is 0 where the
-    sensor could not look, less where it may not have. Points on the other side of a thin wall do not cover this one.
+    empty: np.ndarray  #: distance to the scan, in spacings of the scan there; 0 where the sensor could not look, less where it may not have
+    wide: np.ndarray  #: mean of it over the neighbours
+    expected: np.ndarray  #: how surely the scan should have seen the point: float32, 0 to 1
+    typical: float  #: what 95 % of the covered surface stay below in ``wide``: a large hole does not hide behind its own share
+    complete: float  #: share of the surface that can be seen which the scan covers
+
+
+def gaps(surface: Surface, scan: Neighbours, spacing: np.ndarray, normals: np.ndarray) -> Gaps:
+    """Gaps of a scan.
+
+    ``scan``: its points; ``spacing [N]``: its local spacing; ``normals [N, 3]``: of the surface at its points. Points
+    on the other side of a thin wall do not cover this one.
     """
     least, i, found = _beside(surface.normals, normals, *scan(surface.find, BEHIND[0]))
     if len(lost := np.flatnonzero(~found)):
@@ -39,7 +50,11 @@ def gaps(
     # A scan covers a fifth of the surface at least.
     covered = empty < 1.5 * max(1.0, 2 * float(np.quantile(empty, 0.2)))
     seen = expected(surface, covered)
-    return empty * seen, seen, float(covered[surface.sure].mean())
+    empty = (empty * seen).astype(np.float32)
+    wide = empty.take(surface.near.T).mean(0)
+    usual = wide[covered & (seen > 0)]
+    typical = float(np.quantile(usual, 0.95)) if len(usual) else 1.0
+    return Gaps(empty, wide, seen, typical, float(covered[surface.sure].mean()))
 
 
 def _beside(

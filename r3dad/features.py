@@ -21,7 +21,7 @@ from r3dad.views import plane_axes
 NEIGHBOURS = 32
 COLUMNS = 123
 """Features of a point. A scorer fits these and no others."""
-REVISION = 3
+REVISION = 4
 """Raised when features come to mean something else, as many or not: models fitted to others are refused."""
 FLOOR = 0.001
 """Noise below this share of the diagonal is not told apart from the tolerance of good parts."""
@@ -36,7 +36,7 @@ class ScanFeatures:
     points: np.ndarray  #: [N, 3] float32, aligned
     normals: np.ndarray  #: [N, 3] float32, of the surface at the point
     gap: float  #: largest gap in the scan, in spacings of the scan
-    typical: float  #: what 95 % of the surface's gaps stay below
+    typical: float  #: what 95 % of the covered surface's gaps stay below
     complete: float  #: share of the surface that can be seen which the scan covers
     noise: float
     spacing: float
@@ -139,9 +139,9 @@ def describe(surface: Surface, fitted: list[np.ndarray]) -> tuple[ScanFeatures, 
         neighbours=j,
         points=q.astype(np.float32),
         normals=normals,
-        gap=float(np.mean(np.partition(gap.wide, -5)[-5:])),
-        typical=gap.typical,
-        complete=gap.complete,
+        gap=float(np.mean(np.partition(gap.found.wide, -5)[-5:])),
+        typical=gap.found.typical,
+        complete=gap.found.complete,
         noise=noise,
         spacing=float(np.median(local)),
     ), departures
@@ -198,23 +198,20 @@ class _Gaps:
         normals: np.ndarray,
     ) -> None:
         self.surface, self.points, self.local, self.near = surface, points, local, near
-        empty, self.expected, self.complete = gaps(surface, find, local, normals)
-        self.empty = empty.astype(np.float32)
+        self.found = gaps(surface, find, local, normals)
         self.beside = surface.near.T
-        self.wide = self.empty.take(self.beside).mean(0)
-        self.typical = float(np.quantile(self.wide[self.expected > 0], 0.95)) if self.expected.any() else 1.0
-        self.coverage = self.wide[near]
-        self._hops = [self.wide]
+        self.coverage = self.found.wide[near]
+        self._hops = [self.found.wide]
         for _ in range(3):
             self._hops.append(self._hops[-1].take(self.beside).max(0))
 
     def _log(self, x: np.ndarray) -> np.ndarray:
-        return np.log((0.1 + x) / (0.1 + self.typical))
+        return np.log((0.1 + x) / (0.1 + self.found.typical))
 
     def columns(self) -> list[np.ndarray]:
         """Distance to the nearest gap, and the gaps up to three steps away."""
         # A scan's points stand apart by several of the surface's: from a gap's inside to its rim it may be a few steps.
-        core = np.flatnonzero(self.wide > 0.4 + 1.4 * self.typical)
+        core = np.flatnonzero(self.found.wide > 0.4 + 1.4 * self.found.typical)
         lost = np.full(len(self.points), 0.1)
         if len(core):
             lost = np.minimum(Neighbours(self.surface.points[core])(self.points)[0], 0.1)
@@ -226,22 +223,22 @@ class _Gaps:
 
     def carried(self, most: np.ndarray, mean: np.ndarray) -> list[np.ndarray]:
         """Emptiness at and beside the points; of the points' neighbours the ``most`` and the ``mean``."""
-        near = self.near
+        near, found = self.near, self.found
         beside = self._hops[1][near]
         carried = [
-            self.empty[near],
+            found.empty[near],
             self.coverage,
             beside,
-            self.empty.take(self.beside).max(0)[near],
+            found.empty.take(self.beside).max(0)[near],
             most,
             mean,
-            self.wide.take(self.beside).mean(0)[near],
+            found.wide.take(self.beside).mean(0)[near],
         ]
         return [
             *(np.log(0.1 + v) for v in carried),
             self._log(beside),
             self._log(most),
-            self.expected[near],
-            self.expected.take(self.beside).mean(0)[near],
-            np.full(len(near), np.log(0.1 + self.typical)),
+            found.expected[near],
+            found.expected.take(self.beside).mean(0)[near],
+            np.full(len(near), np.log(0.1 + found.typical)),
         ]

@@ -25,7 +25,7 @@ from r3dad.recipes.refine import GOOD, made
 from r3dad.scorer_training import Sample, train
 
 KINDS = {
-    "bump": 1.0, "dent": 1.0, "scratch": 1.5, "crack": 1.5, "hole": 5.0, "chip": 0.7, "break": 1.2, "burr": 1.5, "flash": 0.5, "bend": 2.5,
+    "bump": 1.0, "dent": 1.0, "scratch": 1.5, "crack": 1.5, "hole": 3.0, "chip": 0.7, "break": 1.2, "burr": 1.5, "flash": 0.5, "bend": 2.5,
     "warp": 0.6, "wear": 0.6, "pits": 0.4, "spatter": 0.4, "blob": 0.6, "bead": 0.5, "chatter": 0.4, "rough": 0.4,
 }  # fmt: skip
 """How often each kind of `r3dad.simulate` is drawn."""
@@ -77,9 +77,7 @@ def simulated(family: str, seed: int, scans: int) -> Design:
         kind = None if k < GOOD * scans else str(rng.choice(kinds, p=odds / odds.sum()))
         sensor = str(rng.choice(sensors, p=share / share.sum()))
         points = int(rng.integers(5000, 14_000))
-        # Large holes in plenty: they look like the end of a view.
-        severity = float(np.sqrt(rng.random())) if kind == "hole" else None
-        one = scan(design, seed=k, points=points, sensor=sensor, pose="fixed", defect=kind, severity=severity)
+        one = scan(design, seed=k, points=points, sensor=sensor, pose="fixed", defect=kind)
         p = one.points / design.diagonal
         made.points.append(p + np.cross(0.004 * rng.normal(size=3), p) + 0.002 * rng.normal(size=3))
         made.labels.append(one.labels)

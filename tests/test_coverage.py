@@ -85,7 +85,7 @@ def test_the_far_side_of_a_thin_wall_fills_no_gap():
     surface = Surface.build([sheet(6000) + rng.normal(0, 0.001, (6000, 3)) for _ in range(3)])
     cloud = sheet(6000, hole=0.1)
     spacing = np.full(len(cloud), 0.02)
-    empty, _, _ = gaps(surface, Neighbours(cloud), spacing, surface.normals[surface.find(cloud)[1]])
+    empty = gaps(surface, Neighbours(cloud), spacing, surface.normals[surface.find(cloud)[1]]).empty
     inside = np.linalg.norm(surface.points[:, :2] - 0.5, axis=1) < 0.05
     above = surface.points[:, 2] > 0.01
     assert np.quantile(empty[inside & above], 0.1) > 2 and np.median(empty[inside & ~above]) < 1
@@ -95,10 +95,14 @@ def test_the_far_side_of_a_thin_wall_fills_no_gap():
 def test_gaps_of_a_scan_lie_where_it_has_none(surface, radius):
     cloud = (stepped_block(9, hole=radius) - np.divide(SIZE, 2)) / np.linalg.norm(SIZE)
     spacing = np.full(len(cloud), np.median(Neighbours(cloud)(cloud, 8)[0][:, 7]))
-    empty, seen, complete = gaps(surface, Neighbours(cloud), spacing, surface.normals[surface.find(cloud)[1]])
-    assert seen.all() and complete > 0.97
+    found = gaps(surface, Neighbours(cloud), spacing, surface.normals[surface.find(cloud)[1]])
+    empty = found.empty
+    assert found.expected.all() and found.complete > 0.97
     away = np.linalg.norm(place(surface.points) - CORNER, axis=1)
     if radius:
         assert empty[away < radius / 2].min() > 1.4 * np.quantile(empty[away > radius], 0.99)
+        # A large hole does not hide behind its own share of the gaps.
+        covered = found.wide[away > radius + 1]
+        assert found.typical == pytest.approx(np.quantile(covered, 0.95), rel=0.1)
     else:
         assert empty.max() < 3

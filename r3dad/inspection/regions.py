@@ -113,19 +113,15 @@ def _lacking(
     gap_bar: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Surface that the scan should show and does not, up to the rim of the opening, and where that is sure: bool [S] both."""
-    empty, sureness, _ = gaps(surface, find, local, normals)
-    expected = sureness > 0
-    if not expected.any():
-        return np.zeros(len(empty), bool), np.zeros(len(empty), bool)
-    wide = empty[surface.near].mean(1)
-    typical = float(np.quantile(wide[expected], 0.95))
-    sure = (np.log((0.1 + wide) / (0.1 + typical)) > gap_bar) & expected
-    inner = np.flatnonzero(((empty > typical) & expected) | sure)
+    gap = gaps(surface, find, local, normals)
+    expected, typical = gap.expected > 0, gap.typical
+    sure = (np.log((0.1 + gap.wide) / (0.1 + typical)) > gap_bar) & expected
+    inner = np.flatnonzero(((gap.empty > typical) & expected) | sure)
     inner = inner[~_covered(surface, inner, find, points, signed, typical * local[owner[inner]])]
     part = _joined(surface.points[inner], 2 * surface.spacing)
     inner = inner[np.bincount(part, sure[inner])[part] >= LEAST] if len(inner) else inner
     if not len(inner):
-        return np.zeros(len(empty), bool), sure
+        return np.zeros(len(surface.points), bool), sure
     # Surface closer to the rim than a typical gap looks covered: the opening reaches that much further.
     reach = typical * local[owner] - 0.5 * float(np.median(far))
     return Neighbours(surface.points[inner])(surface.points)[0] < reach, sure
