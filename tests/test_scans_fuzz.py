@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from r3dad.errors import InputError
 from r3dad.scans import SUFFIXES, read_scan
 from r3dad.scans.mesh import SAMPLED_POINTS
-from tests.test_scans import CLOUD_WRITERS, MESH_WRITERS, cloud, dense_sphere
+from tests.scan_files import CLOUD_WRITERS, MESH_WRITERS, cloud, dense_sphere
 
 SUFFIX = {kind: entry[0] for kind, entry in [*CLOUD_WRITERS.items(), *MESH_WRITERS.items()]}
 EXAMPLES = int(os.environ.get("R3DAD_FUZZ_EXAMPLES", "40"))
