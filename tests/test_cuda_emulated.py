@@ -18,7 +18,7 @@ from r3dad.ops.knn import knn_definition
 from r3dad.ops.reverse_diffusion import reverse_diffusion_definition
 from r3dad.synth.patch_gen import displace_patch_definition
 from tests.cuda import module
-from tests.test_ops import PAPER, reverse_case
+from tests.op_cases import PAPER, reverse_case
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 WRAPPERS = ("cuda_device", "nearest_cuda", "patches_cuda", "reverse_diffusion_cuda")

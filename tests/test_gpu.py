@@ -13,7 +13,8 @@ from r3dad.ops.cluster_distance import cluster_distance_definition
 from r3dad.ops.knn import knn_definition
 from r3dad.ops.reverse_diffusion import reverse_diffusion_definition
 from r3dad.synth.patch_gen import displace_patch_definition, patch_gen
-from tests.test_ops import PAPER, ROWS, mapped, reverse_case
+from tests.op_cases import PAPER, mapped, reverse_case
+from tests.test_ops import ROWS
 from tests.test_ops import test_backend_equals_the_definition as check_row
 
 pytestmark = pytest.mark.gpu

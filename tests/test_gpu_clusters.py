@@ -7,7 +7,7 @@ import torch
 
 from r3dad import backends
 from r3dad.ops.reverse_diffusion import reverse_diffusion_definition
-from tests.test_ops import PAPER, mapped, reverse_case
+from tests.op_cases import PAPER, mapped, reverse_case
 
 pytestmark = pytest.mark.gpu
 

@@ -15,7 +15,8 @@ from r3dad import backends, ops, philox
 _cpu = pytest.importorskip("r3dad._cpu", reason="the native kernels are not built")
 
 from r3dad.kernels import compiled  # noqa: E402  (needs the module above)
-from tests.test_ops import CASES, DEFINITIONS, double, lattice, mapped, reverse_case, torus  # noqa: E402
+from tests.op_cases import CASES, double, lattice, mapped, reverse_case, torus  # noqa: E402
+from tests.test_ops import DEFINITIONS  # noqa: E402
 from tests.test_ops import test_backend_equals_the_definition as check_row  # noqa: E402
 from tests.test_ops import test_cpu_neighbours_are_the_definitions_bit_for_bit as check_bits  # noqa: E402
 
