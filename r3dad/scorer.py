@@ -35,7 +35,7 @@ def summary(logits: np.ndarray) -> np.ndarray:
 
 def silu(x: Tensor) -> Tensor:
     """x sigmoid(x); PyTorch's own rounds the ends of a thread's share differently, so that its bits depend on the number of threads."""
-    return x / (1 + (-x).exp())
+    return x / (1 + (-x).clamp_max(80).exp())  # one that overflows would make the gradient NaN
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:

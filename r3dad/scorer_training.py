@@ -96,6 +96,8 @@ def fit_points(
         *given, label = (torch.from_numpy(np.concatenate(c)) for c in zip(*crops, strict=True))
         loss = torch.nn.functional.binary_cross_entropy_with_logits(net(*given), label)
         optimiser.zero_grad()
+        if not loss.isfinite():
+            raise RuntimeError(f"training of the scorer: loss is {loss.item()} at step {step}; lower the rate")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()

@@ -10,7 +10,7 @@ from r3dad import checkpoint
 from r3dad.errors import InputError
 from r3dad.features import COLUMNS, describe
 from r3dad.recipes.refine import made, refined
-from r3dad.scorer import Scorer, load_scorer, summary, top
+from r3dad.scorer import Scorer, load_scorer, silu, summary, top
 from r3dad.scorer_training import train
 from r3dad.surface import Surface
 from r3dad.synth.defects import KINDS, LABEL_AT, Geometry, draw_kinds, synthetic
@@ -127,6 +127,15 @@ def test_a_scorer_of_other_features_is_refused(tmp_path):
     checkpoint.save(tmp_path / "old.safetensors", "scorer", tensors, {"scorer": form | {"revision": 1}})
     with pytest.raises(InputError, match="old.safetensors: of another version.*revision 1"):
         load_scorer(tmp_path / "old.safetensors")
+
+
+def test_the_activation_and_its_gradient_are_finite_at_any_size():
+    x = torch.tensor([-1e6, -1000.0, -90.0, -3.0, 0.0, 5.0, 1000.0], requires_grad=True)
+    plain = x.detach().clone().requires_grad_()
+    for function, at in ((silu, x), (torch.nn.functional.silu, plain)):
+        function(at).sum().backward()
+    torch.testing.assert_close(silu(x), torch.nn.functional.silu(plain))
+    torch.testing.assert_close(x.grad, plain.grad)
 
 
 def test_top_is_the_mean_of_the_highest():
