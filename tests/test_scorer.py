@@ -11,7 +11,7 @@ from r3dad.errors import InputError
 from r3dad.features import COLUMNS, describe
 from r3dad.recipes.refine import made, refined
 from r3dad.scorer import Scorer, load_scorer, silu, summary, top
-from r3dad.scorer_training import train
+from r3dad.scorer_training import Sample, fit_points, train
 from r3dad.surface import Surface
 from r3dad.synth.defects import KINDS, LABEL_AT, Geometry, draw_kinds, synthetic
 from r3dad.train_scorer import KINDS as DRAWN
@@ -158,6 +158,14 @@ def test_simulated_scans_are_kept_and_train_the_same_scorer(tmp_path):
     assert [len(s.label) for s in samples] == [len(p) for p in made.points]
     first, second = (train(samples, samples, steps=2, width=8).state()[0] for _ in range(2))
     assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_training_stops_where_the_loss_is_no_number(surface, clouds):
+    scan = describe(surface, [clouds[2]] * 3)[0]
+    scan.nodes[:, 5] = np.nan
+    sample = Sample.of(scan, np.zeros(len(scan.points)), "good", "block")
+    with pytest.raises(RuntimeError, match="loss is nan at step 1"):
+        fit_points(Scorer(COLUMNS, 8), [sample], steps=2)
 
 
 @pytest.mark.slow
