@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     ap.add_argument("--scans", type=int, default=12, help="scans per design, or per class with --good")
     ap.add_argument("--good", type=Path, nargs="*", default=[], help="data sets whose good scans take part too")
     ap.add_argument("--keep", type=Path, help="folder for the simulated scans: a second run takes them from there")
-    ap.add_argument("--steps", type=int, default=7000)
+    ap.add_argument("--steps", type=int, default=14_000)
     ap.add_argument("--seed", type=int, default=0)
     args = ap.parse_args(argv)
     torch.set_num_threads(1)

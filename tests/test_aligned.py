@@ -26,7 +26,7 @@ def recipe() -> AlignedRecipe:
 def test_good_scans_are_good(recipe):
     results = [recipe.predict(turned(stepped_block(i), i)) for i in range(20, 34)]
     assert all(r.is_this_part for r in results)
-    assert sum(r.score > recipe.threshold for r in results) <= 2  # of 14, at 5 % false alarms
+    assert sum(r.score > recipe.threshold for r in results) <= 1, [r.score - recipe.threshold for r in results]
 
 
 def test_a_dent_is_found_at_its_place_with_sign_and_depth(recipe):
