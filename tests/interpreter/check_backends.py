@@ -37,7 +37,13 @@ def test_every_operation_has_a_triton_row_that_takes_it():
     }.items():
         assert backends.why_not(op, "triton", *args) is None
     for op, rows in backends.TABLE.items():
-        assert "triton" in rows or op in ("displace_patch", "knn_tree", "messages", "neighbour_mean"), op
+        assert "triton" in rows or op in (
+            "displace_patch",
+            "knn_tree",
+            "messages",
+            "messages_backward",
+            "neighbour_mean",
+        ), op
 
 
 def test_model_samples_and_encodes_through_triton():
