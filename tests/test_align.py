@@ -165,6 +165,15 @@ def test_gear_does_not_slip_a_tooth():
         assert error(pose, truth, first) < 1.0  # one tooth is 8 mm
 
 
+def test_what_is_left_of_a_heat_sink_is_not_a_fin_aside():
+    design = part("heatsink", 101)
+    good = [simulate(design, seed=k, points=8000, pose="random" if k else "fixed").points for k in range(3)]
+    broken = simulate(design, seed=16, points=8000, defect="break").points
+    frame, _ = Frame.build(good)
+    off = design.sdf(move(frame.register(broken).matrix, broken))
+    assert np.quantile(np.abs(off), 0.95) < 0.005 * design.diagonal
+
+
 def test_symmetric_part_is_placed_on_itself():
     def rod(rng, n):
         turn, z = rng.random(n) * 2 * np.pi, rng.random(n) * 60

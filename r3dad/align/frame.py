@@ -27,7 +27,7 @@ LONE = 0.7  # median over twelve parts: another scan against the surface of a lo
 REFERENCE_FLOOR = 0.0016  # what good scans show at least: instances differ, noise (share of the diagonal)
 LEAST_EXTENT = 0.25  # a scan smaller than this (share of the diagonal) fits anywhere
 DOUBT = 1.3  # a first search that leaves more than so many times is followed by a wider one
-JOINED = 0.97  # good scans with this overlap join the surface at once, others one by one
+JOINED = 0.97  # good scans with this overlap join the surface at once, others one by one; a scan with less is searched for more widely
 LEAST_OVERLAP = 0.5  # a good scan with less overlap with the others cannot be placed
 CRISP = (
     0.89,
@@ -259,10 +259,10 @@ class Frame:
             return self._to_mm(torch.eye(4, dtype=torch.float64, device=scan.device), middle), math.inf
         pose, margin = self.search(kept)
         matrix = self._to_mm(pose, middle)
-        residual = self._fit(scan, matrix).residual
-        if self.reference and residual > DOUBT * self.reference:
+        fit = self._fit(scan, matrix)
+        if self.reference and (fit.residual > DOUBT * self.reference or fit.overlap < JOINED):
             pose, margin = self.search(kept, wide=True)
-            if self._fit(scan, wide := self._to_mm(pose, middle)).residual < residual:
+            if self._fit(scan, wide := self._to_mm(pose, middle)).rms < fit.rms:
                 return wide, margin
         return matrix, margin
 
