@@ -165,4 +165,10 @@ def test_thin_walls_ask_for_more_of_a_dense_scan(recipe):
     with pytest.warns(UserWarning, match="walls are as thin as the 1500 points.*most=4000 and surface_points=9000"):
         found = AlignedRecipe.fit([sheet(0, 1.5)], **settings)
     assert "most=4000" in found.note and found.surface.thin > 0.3 > 0.02 > recipe.surface.thin
-    assert "most" not in AlignedRecipe.fit([sheet(0, 12.0)], **settings).note
+    assert "walls" not in AlignedRecipe.fit([sheet(0, 12.0)], **settings).note
+
+
+@pytest.mark.filterwarnings("ignore:fitted to one good scan")
+def test_thin_walls_of_a_sparse_scan_ask_for_a_refined_scorer():
+    with pytest.warns(UserWarning, match="walls are as thin as points are apart: refine=150"):
+        AlignedRecipe.fit([sheet(0, 1.5)], surface_points=3000, calibration=1, pose="fixed")

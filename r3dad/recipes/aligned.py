@@ -150,12 +150,8 @@ class AlignedRecipe:
         recipe = cls(config, frame, surface, (scorer or load_scorer()).to(device))
         if len(clouds) == 1:
             recipe._warn("fitted to one good scan: how good parts differ is unknown, so the threshold is a guess")
-        if surface.thin > THIN and (seen := int(np.median([len(c) for c in clouds]))) > 1.5 * config.most:
-            most, points = min(3 * config.most, seen), 3 * config.surface_points
-            recipe._warn(
-                f"walls are as thin as the {config.most} points used of a scan are apart: "
-                f"most={most} and surface_points={points} find more, at three times the time"
-            )
+        if surface.thin > THIN:
+            recipe._warn_of_thin_walls(int(np.median([len(c) for c in clouds])))
         if config.displacement == "diffusion":
             recipe.place = PlaceField.fit(
                 surface, steps=config.sampler_steps, seed=config.seed, progress=lambda x, w: say(0.25 + 0.05 * x, w)
@@ -167,6 +163,19 @@ class AlignedRecipe:
         recipe._calibrate(inside, say)
         say(1.0, "fitted")
         return recipe
+
+    def _warn_of_thin_walls(self, points: int) -> None:
+        config = self.config
+        if points > 1.5 * config.most:
+            most, surface_points = min(3 * config.most, points), 3 * config.surface_points
+            self._warn(
+                f"walls are as thin as the {config.most} points used of a scan are apart: "
+                f"most={most} and surface_points={surface_points} find more, at three times the time"
+            )
+        elif not config.refine:
+            self._warn(
+                "walls are as thin as points are apart: refine=150 finds more, at twice the time to fit; so do denser scans"
+            )
 
     def _warn(self, words: str) -> None:
         self.note = "; ".join(filter(None, (self.note, words)))
